@@ -1,0 +1,1 @@
+"""Accounts that an operator picks in the Prefect UI."""

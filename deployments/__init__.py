@@ -1,0 +1,1 @@
+"""What must exist before a flow can run."""

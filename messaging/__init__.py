@@ -1,0 +1,1 @@
+"""The knowledge: runs and is tested without Prefect."""

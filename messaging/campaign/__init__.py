@@ -1,0 +1,1 @@
+"""From a campaign's definition to answers in the ledger."""

@@ -1,0 +1,65 @@
+"""The one protocol that every channel speaks."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.states import Outcome
+
+Dispatch = Callable[[], Awaitable[None]]
+"""Commits `dispatched` to the ledger; a sender awaits it once, before the message can be accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, ready to be handed over."""
+
+    attempt_id: int
+    envelope_sender: str
+    recipient: str
+    content: bytes
+    """RFC 5322 bytes, lines ended by CRLF."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A provider's definite answer to one message."""
+
+    outcome: Outcome
+    code: int | None = None
+    """SMTP reply code or HTTP status."""
+    status: str | None = None
+    """RFC 3463 enhanced status, as in 5.1.1."""
+    reply: str = ""
+    """The provider's words, on one line."""
+    retry_after: float | None = None
+    """Seconds the provider asked us to wait, when it said so."""
+    provider_message_id: str | None = None
+
+
+class Sender(Protocol):
+    """One connection to one provider; carries one message at a time."""
+
+    async def send(self, message: Message, dispatch: Dispatch) -> Receipt:
+        """Hand over one message and return the provider's answer.
+
+        A refusal is an answer, so it comes back as a receipt. Whatever `dispatch` raises passes through,
+        with nothing handed over and the sender ready for the next message.
+
+        Raises:
+            NotSent: Nothing was handed over; calling again is safe, and connects again when needed.
+            Unknown: The message may have been handed over; never send it again by itself.
+            AccountError: The account cannot go on; nothing was handed over.
+        """
+        ...
+
+
+class SenderPool(Protocol):
+    """The connections of one account, at most `connections` at once."""
+
+    connections: int
+
+    def sender(self) -> AbstractAsyncContextManager[Sender]:
+        """Borrow a sender, waiting for a free one; it is given back on exit, connected if it still is."""
+        ...

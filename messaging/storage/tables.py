@@ -1,0 +1,246 @@
+"""The ledger's tables (SQLAlchemy Core, PostgreSQL only).
+
+A new column is a change here plus a migration; `tests/messaging/storage` compares the two.
+Identifiers never come from files: a file's own columns live in `contacts.attributes`.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from schemas.states import (
+    AttemptState,
+    CampaignState,
+    Channel,
+    EventKind,
+    SubscriptionStatus,
+    SuppressionReason,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+
+def _one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
+    """Allow only the words of an enum: text and a check migrate more easily than a PostgreSQL enum."""
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _id() -> Column[int]:
+    return Column("id", BigInteger, Identity(always=True), primary_key=True)
+
+
+def _time(name: str, *, now: bool = False) -> Column[datetime]:
+    if now:
+        return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+    return Column(name, DateTime(timezone=True))
+
+
+contacts = Table(
+    "contacts",
+    metadata,
+    _id(),
+    # Identity: the e-mail address in comparable form, else the phone number.
+    Column("email_key", Text, unique=True),
+    Column("email", Text),  # as given, for sending
+    Column("phone", Text),  # E.164
+    Column("name", Text),
+    Column("attributes", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("status", Text, nullable=False, server_default=SubscriptionStatus.SUBSCRIBED),
+    Column("consent_source", Text),
+    _time("consent_at"),
+    Column("time_zone", Text),
+    _time("created_at", now=True),
+    _time("updated_at", now=True),
+    _one_of("status", SubscriptionStatus),
+    CheckConstraint("email_key IS NOT NULL OR phone IS NOT NULL", name="identity"),
+    CheckConstraint("(email_key IS NULL) = (email IS NULL)", name="email"),
+    Index("contacts_phone_key", "phone", unique=True, postgresql_where=text("email_key IS NULL")),
+)
+
+audiences = Table(
+    "audiences",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    _time("created_at", now=True),
+)
+
+imports = Table(
+    "imports",
+    metadata,
+    _id(),
+    Column("audience_id", BigInteger, ForeignKey("audiences.id"), nullable=False),
+    Column("file_name", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("columns", JSONB, nullable=False),  # which column was read as what
+    Column("attributes", JSONB, nullable=False),  # columns kept as attributes
+    Column("rows", Integer, nullable=False),
+    Column("imported", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("duplicates", Integer, nullable=False),
+    _time("created_at", now=True),
+)
+
+audience_members = Table(
+    "audience_members",
+    metadata,
+    Column("audience_id", BigInteger, ForeignKey("audiences.id", ondelete="CASCADE"), primary_key=True),
+    Column("contact_id", BigInteger, ForeignKey("contacts.id", ondelete="CASCADE"), primary_key=True),
+    Column("import_id", BigInteger, ForeignKey("imports.id")),
+    _time("added_at", now=True),
+    Index("audience_members_contact_id_idx", "contact_id"),
+)
+
+refused_rows = Table(
+    "refused_rows",
+    metadata,
+    Column("import_id", BigInteger, ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True),
+    Column("row_number", Integer, primary_key=True),  # as a spreadsheet counts: the header is row 1
+    Column("reason", Text, nullable=False),
+    Column("cells", JSONB, nullable=False),  # the row as it stood in the file, by column name
+)
+
+suppressions = Table(
+    "suppressions",
+    metadata,
+    _id(),
+    Column("channel", Text, nullable=False),
+    Column("address_key", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    _time("created_at", now=True),
+    _time("expires_at"),
+    _one_of("channel", Channel),
+    _one_of("reason", SuppressionReason),
+    UniqueConstraint("channel", "address_key"),
+)
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("spec", JSONB, nullable=False),  # schemas.campaign.CampaignSpec, templates included
+    Column("audience_id", BigInteger, ForeignKey("audiences.id"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_reason", Text),
+    Column(
+        "excluded", JSONB, nullable=False, server_default=text("'{}'::jsonb")
+    ),  # reason -> members left out
+    _time("planned_at", now=True),
+    _time("finished_at"),
+    _one_of("state", CampaignState),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    _id(),
+    Column("campaign_id", BigInteger, ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    # The lease: who sends this batch now.  Every change of an attempt is fenced by owner and epoch.
+    Column("lease_owner", Text),
+    Column("lease_epoch", Integer, nullable=False, server_default=text("0")),
+    _time("lease_expires_at"),
+    UniqueConstraint("campaign_id", "number"),
+    # fillfactor 50 (in the migration): heartbeats rewrite these rows all the time.
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _id(),
+    Column("campaign_id", BigInteger, ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    Column("batch_id", BigInteger, ForeignKey("batches.id", ondelete="CASCADE"), nullable=False),
+    Column("contact_id", BigInteger, ForeignKey("contacts.id", ondelete="SET NULL")),
+    Column("address_key", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    # Opaque name of this attempt in links and envelope senders; 122 random bits, no address inside.
+    Column("token", Uuid, nullable=False, server_default=func.gen_random_uuid()),
+    Column("state", Text, nullable=False, server_default=AttemptState.QUEUED),
+    Column(
+        "tries", SmallInteger, nullable=False, server_default=text("0")
+    ),  # definite "not now" answers so far
+    _time("not_before"),
+    _time("dispatched_at"),
+    _time("answered_at"),
+    Column("message_id", Text),  # the Message-ID header, without angle brackets
+    Column("provider_message_id", Text),
+    Column("code", SmallInteger),  # the SMTP reply code, or the HTTP status
+    Column("status", Text),  # RFC 3463 enhanced status, as in 5.1.1
+    Column("reply", Text),  # the provider's words
+    Column("reason", Text),  # ours, when it was not the provider who refused
+    _one_of("state", AttemptState),
+    # The idempotency key: one recipient is reached once per campaign.
+    UniqueConstraint("campaign_id", "address_key"),
+    Index("attempts_batch_id_id_idx", "batch_id", "id"),
+    Index("attempts_contact_id_idx", "contact_id"),
+    # `state` is in no index and pages keep room (fillfactor 60, in the migration), so that each change of
+    # state is a cheap in-page (HOT) update.
+)
+
+events = Table(
+    "events",
+    metadata,
+    _id(),
+    Column("attempt_id", BigInteger, ForeignKey("attempts.id", ondelete="CASCADE")),
+    Column("kind", Text, nullable=False),
+    Column("source", Text, nullable=False),  # mailbox, queue or person that told us
+    Column("source_id", Text, nullable=False),  # its own name for the event: the same event is stored once
+    Column("details", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    _time("occurred_at", now=True),
+    _time("received_at", now=True),
+    _one_of("kind", EventKind),
+    UniqueConstraint("source", "source_id"),
+    Index("events_attempt_id_idx", "attempt_id"),
+)
+
+throttles = Table(
+    "throttles",
+    metadata,
+    Column("key", Text, primary_key=True),  # such as campaign:18 or account:smtp-account/main
+    _time("next_at", now=True),  # GCRA: when the next permit is due, by the database's clock
+    Column("rate", Double, nullable=False),  # permits per second
+    _time("pause_until"),
+    Column("reason", Text),
+)
+
+senders_status = Table(
+    "senders_status",
+    metadata,
+    Column("owner", Text, primary_key=True),  # the lease owner
+    Column("account", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("details", Text),
+    _time("started_at", now=True),
+    _time("heartbeat_at", now=True),
+)

@@ -1,0 +1,1 @@
+"""The front door: one command per thing a person does."""

@@ -1,0 +1,131 @@
+"""A campaign's definition: the file in git and the parameter form are this one model."""
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from schemas.base import Schema
+from schemas.states import AttemptState, Channel
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*([smhd])")
+
+MAX_TEMPLATE_SIZE = 200_000  # characters; Prefect takes 524,288 bytes of parameters in all
+
+
+class Pacing(Schema):
+    """How fast a campaign may go."""
+
+    rate: str | None = Field(
+        default=None,
+        description="At most this many messages per second (s), minute (m), hour (h) or day (d). "
+        "Empty: as fast as the account takes them.",
+        examples=["50/s", "3000/h"],
+    )
+
+    @field_validator("rate")
+    @classmethod
+    def _is_a_rate(cls, value: str | None) -> str | None:
+        if value is None or value == "":
+            return None
+        match = _RATE.fullmatch(value.strip())
+        if match is None or float(match[1]) == 0:
+            raise ValueError(f"{value!r} is not a rate: write a number, a slash and s, m, h or d, as in 50/s")
+        return value
+
+    @property
+    def per_second(self) -> float | None:
+        """Messages per second, or None for no limit."""
+        match = _RATE.fullmatch(self.rate.strip()) if self.rate else None
+        return float(match[1]) / _SECONDS[match[2]] if match else None
+
+
+class CampaignSpec(Schema):
+    """One message template sent once to one audience."""
+
+    name: str = Field(
+        description="Unique name. A name is sent once: the same name again sends only what is missing.",
+        examples=["spring-offer"],
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$",
+    )
+    channel: Literal[Channel.EMAIL] = Field(default=Channel.EMAIL, description="How the message travels.")
+    account: str = Field(
+        description="The account that sends, as type/name of a block.",
+        examples=["smtp-account/main"],
+        pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
+    )
+    audience: str = Field(
+        description="Name of the audience to write to.", examples=["customers"], min_length=1
+    )
+    subject: str = Field(
+        description='Subject line; merge fields as in {{ name | default("Hello") }}.',
+        examples=['{{ name | default("Hello") }}, our spring offer'],
+        min_length=1,
+        max_length=1000,
+    )
+    html: str | None = Field(
+        default=None,
+        title="HTML part",
+        description="The HTML template itself, or the path of a file that holds it.",
+        examples=["examples/campaign.html"],
+        max_length=MAX_TEMPLATE_SIZE,
+    )
+    text: str | None = Field(
+        default=None,
+        title="Text part",
+        description="The text template itself, or the path of a .txt file; made from the HTML when empty.",
+        max_length=MAX_TEMPLATE_SIZE,
+    )
+    reply_to: str | None = Field(
+        default=None,
+        title="Reply-To",
+        description="Address that answers go to, when it is not the sender's.",
+        examples=["help@example.org"],
+    )
+    pacing: Pacing = Field(default_factory=Pacing, description="How fast to go.")
+    batch_size: int | Literal["auto"] = Field(
+        default="auto",
+        description="Recipients per task run. auto: some seconds of sending, at least 500, "
+        "and at most 200 batches.",
+    )
+    subject_tag: bool = Field(
+        default=False,
+        description="Add [CID:n] to the subject, which some mailboxes need to match bounces.",
+    )
+
+    @field_validator("batch_size")
+    @classmethod
+    def _is_a_size(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and not 1 <= value <= 100_000:  # noqa: PLR2004 - the bounds say themselves
+            raise ValueError("batch_size is auto or a number from 1 to 100000")
+        return value
+
+    @model_validator(mode="after")
+    def _has_content(self) -> "CampaignSpec":
+        if not self.html and not self.text:
+            raise ValueError("a campaign needs html or text")
+        return self
+
+
+class SendRequest(Schema):
+    """Parameters of the send-batches flow: ids only."""
+
+    campaign_id: int = Field(description="Number of the campaign, as `outflow status` shows it.", ge=1)
+    batches: list[int] | None = Field(
+        default=None, description="Only these batch numbers of the campaign; empty: all of them."
+    )
+
+
+class RetryRequest(Schema):
+    """Parameters of the retry-campaign flow."""
+
+    campaign: str = Field(description="Name of the campaign.", min_length=1)
+    batches: list[int] | None = Field(
+        default=None, description="Only these batch numbers; empty: all of them."
+    )
+    states: list[Literal[AttemptState.REJECTED, AttemptState.UNKNOWN]] = Field(
+        default_factory=list,
+        description="Also send again to recipients in these states. Someone who is unknown may already "
+        "have the message: choose it only after a look at the recipients.",
+    )

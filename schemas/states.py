@@ -1,0 +1,69 @@
+"""The states and outcomes that the ledger, the code and the UI share."""
+
+from enum import StrEnum
+
+
+class Channel(StrEnum):
+    """How a message reaches a person."""
+
+    EMAIL = "email"
+
+
+class CampaignState(StrEnum):
+    """Where a campaign stands; `finished` only when nothing is queued or dispatched."""
+
+    DRAFT = "draft"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
+class AttemptState(StrEnum):
+    """Where our one intention to reach one recipient stands."""
+
+    QUEUED = "queued"
+    DISPATCHED = "dispatched"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+    SUPPRESSED = "suppressed"
+    CANCELLED = "cancelled"
+
+
+class Outcome(StrEnum):
+    """A provider's definite answer to one message."""
+
+    ACCEPTED = "accepted"
+    DEFERRED = "deferred"
+    REJECTED = "rejected"
+
+
+class SubscriptionStatus(StrEnum):
+    """What a contact agreed to."""
+
+    SUBSCRIBED = "subscribed"
+    UNSUBSCRIBED = "unsubscribed"
+    PENDING = "pending"
+
+
+class SuppressionReason(StrEnum):
+    """Why an address must not be used."""
+
+    UNSUBSCRIBED = "unsubscribed"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+    MANUAL = "manual"
+
+
+class EventKind(StrEnum):
+    """What became of an attempt after the provider's answer, or what a person decided about it."""
+
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+    OPENED = "opened"
+    CLICKED = "clicked"
+    UNSUBSCRIBED = "unsubscribed"
+    REQUEUED = "requeued"

@@ -1,0 +1,1 @@
+"""One library call each, with its name, retries and artifact."""
