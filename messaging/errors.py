@@ -37,7 +37,11 @@ class Unknown(MessagingError):
 
 
 class Withdrawn(MessagingError):
-    """The ledger refused the dispatch: suppressed since planning, or the campaign is not running."""
+    """The ledger refused the dispatch: the address has been suppressed since planning."""
+
+
+class CampaignStopped(MessagingError):
+    """The ledger refused the dispatch: the campaign is paused or cancelled. Recipients stay queued."""
 
 
 class LeaseLost(MessagingError):

@@ -44,6 +44,7 @@ class Plan(Schema):
 
     campaign_id: int
     name: str
+    account: str = Field(description="Reference of the account it goes through.")
     state: CampaignState
     batches: list[int] = Field(description="Batch numbers.")
     recipients: int
@@ -51,19 +52,27 @@ class Plan(Schema):
     created: bool = Field(description="False when the campaign had been planned before.")
 
 
-class BatchReport(Schema):
-    """One batch as a task run left it."""
+class BatchTotals(Schema):
+    """One batch in figures."""
 
     number: int
     totals: Totals
-    claimed: bool = Field(description="False when another sender held the batch's lease.")
-    sent: int = Field(description="Answers this run got.")
-    seconds: float
+    seconds: float = Field(description="From its first message to its last answer.")
 
     @property
     def per_second(self) -> float:
-        """Answers per second of this run."""
-        return self.sent / self.seconds if self.seconds > 0 else 0.0
+        """Answers per second."""
+        answered = self.totals.accepted + self.totals.rejected + self.totals.unknown
+        return answered / self.seconds if self.seconds > 0 else 0.0
+
+
+class BatchReport(Schema):
+    """What one task run did with one batch."""
+
+    number: int
+    claimed: bool = Field(description="False when another sender held the batch's lease.")
+    answers: int = Field(default=0, description="Definite answers and unknowns of this run.")
+    totals: Totals | None = Field(default=None, description="The batch as this run left it.")
 
 
 class CampaignReport(Schema):
@@ -92,3 +101,19 @@ class CampaignReport(Schema):
         """Answers per second over the whole campaign."""
         answered = self.totals.accepted + self.totals.rejected + self.totals.unknown
         return answered / self.seconds if self.seconds > 0 else 0.0
+
+
+class Preflight(Schema):
+    """What launching a campaign would do."""
+
+    campaign: str
+    state: CampaignState | None = Field(description="None when the campaign was not planned yet.")
+    contacts: int = Field(description="Members of the audience.")
+    recipients: int = Field(description="Members that would be written to.")
+    excluded: dict[str, int] = Field(description="Members left out, by reason.")
+    empty_fields: dict[str, int] = Field(
+        description="Merge fields of the templates that some contacts have no value for, and how many."
+    )
+    seconds_at_least: float | None = Field(
+        description="Time the campaign's own rate asks for; None: no limit."
+    )

@@ -60,6 +60,7 @@ def open_engine(url: str) -> Engine:
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=10,
         max_overflow=20,
+        hide_parameters=True,  # no people in the text of an error
         pool_pre_ping=True,  # PostgreSQL may have been restarted since
         connect_args={"connect_timeout": 10, "application_name": "outflow"},
     )

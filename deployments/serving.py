@@ -1,0 +1,97 @@
+"""Everything on one machine, in the foreground: Prefect's server and a worker."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from messaging.errors import MessagingError
+
+_NOTE = "up.json"  # in Outflow's folder: where the server that `outflow up` started listens
+_STARTUP_SECONDS = 180.0
+_STOP_SECONDS = 15.0
+
+
+def running_server(home: Path) -> str | None:
+    """Return the API address of the server that `outflow up` started on this home, if it answers."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        api_url = str(json.loads((home / _NOTE).read_text())["api_url"])
+        if answers(api_url):
+            return api_url
+    return None
+
+
+def answers(api_url: str) -> bool:
+    """Say whether a Prefect server answers at this API address."""
+    if not api_url.startswith(("http://", "https://")):
+        return False
+    try:
+        with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=5) as response:  # noqa: S310 - checked above
+            return bool(response.status == 200)  # noqa: PLR2004 - HTTP OK
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
+
+
+@asynccontextmanager
+async def server(home: Path, host: str, port: int) -> AsyncIterator[str]:
+    """Run a Prefect server while the block runs, and yield its API address.
+
+    Raises:
+        MessagingError: It did not start, most often because the port is taken.
+    """
+    api_url = f"http://{host}:{port}/api"
+    if answers(api_url):
+        raise MessagingError(f"a Prefect server answers at {api_url} already: use it, or choose another --port")
+    command = ["server", "start", "--host", host, "--port", str(port)]
+    async with _process(command, {"PREFECT_UI_API_URL": api_url}) as process:
+        async with asyncio.timeout(_STARTUP_SECONDS):
+            while not await asyncio.to_thread(answers, api_url):
+                if process.returncode is not None:
+                    raise MessagingError(f"the Prefect server did not start: is port {port} taken?")
+                await asyncio.sleep(0.3)
+        home.mkdir(parents=True, exist_ok=True)
+        note = home / _NOTE
+        note.write_text(json.dumps({"api_url": api_url, "pid": os.getpid()}))
+        try:
+            yield api_url
+        finally:
+            note.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def worker(pool: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a process worker of that pool while the block runs."""
+    async with _process(["worker", "start", "--pool", pool, "--type", "process"], {}) as process:
+        yield process
+
+
+@asynccontextmanager
+async def _process(command: list[str], environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    # In a session of its own: Ctrl-C reaches only us, and we stop worker and server in that order.
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "prefect",
+        *command,
+        env={**os.environ, **environment},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+            except TimeoutError:
+                process.kill()
+                await process.wait()

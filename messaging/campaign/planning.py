@@ -1,0 +1,142 @@
+"""Planning: a campaign's definition and an audience become attempts and batches, once."""
+
+from sqlalchemy import Connection, Engine
+
+from messaging.campaign.templates import check_fields, compile_templates, field_name
+from messaging.errors import InputError
+from messaging.reports.numbers import campaign_named
+from messaging.storage import audiences, batches, campaigns
+from messaging.storage.campaigns import Campaign
+from messaging.storage.totals import totals_of
+from schemas.campaign import CampaignSpec
+from schemas.report import Plan, Preflight
+from schemas.states import CampaignState
+
+_BATCH_SECONDS = 5.0  # of sending, at the campaign's rate
+_USUAL_RATE = 400.0  # messages per second assumed when the campaign names no limit
+_SMALLEST_BATCH = 500  # a task run costs about 30 ms of two cores (measured on a default Prefect server)
+_MOST_BATCHES = 200  # task runs per flow run that the Prefect UI shows well
+
+# What may change between two launches of one campaign; the rest is what recipients were promised.
+_CHANGEABLE = {"account", "pacing", "batch_size"}
+
+
+def check_campaign(engine: Engine, spec: CampaignSpec) -> Preflight:
+    """Say what launching would do, and refuse what could not be sent well.
+
+    Raises:
+        InputError: No such audience, a template that does not compile, an unknown merge field, or a name
+            that is taken by a campaign with other content.
+    """
+    with engine.begin() as connection:
+        templates = compile_templates(spec)
+        audience_id = _audience(connection, spec)
+        size = audiences.size(connection, audience_id)
+        known = {field_name(column): n for column, n in audiences.attributes(connection, audience_id).items()}
+        check_fields(templates, known)
+        planned = campaigns.find(connection, spec.name)
+        if planned is not None:
+            _refuse_other_content(planned, spec)
+        excluded = campaigns.exclusions(connection, audience_id, spec.channel)
+    recipients = excluded.pop(None, 0)
+    having = {**known, **size}
+    rate = spec.pacing.per_second
+    return Preflight(
+        campaign=spec.name,
+        state=planned.state if planned else None,
+        contacts=size["contacts"],
+        recipients=recipients,
+        excluded={reason: n for reason, n in excluded.items() if reason is not None},
+        empty_fields={
+            field: size["contacts"] - having[field]
+            for field in sorted(templates.fields & having.keys())
+            if having[field] < size["contacts"]
+        },
+        seconds_at_least=recipients / rate if rate else None,
+    )
+
+
+def plan_campaign(engine: Engine, spec: CampaignSpec) -> Plan:
+    """Snapshot the audience into attempts and batches, or find the plan made before.
+
+    Planned twice at once, a campaign has one plan. A campaign that was paused or crashed runs on, with the
+    account and pacing of this definition; a finished one stays finished.
+
+    Raises:
+        InputError: As for `check_campaign`; or the campaign was cancelled.
+    """
+    check_campaign(engine, spec)
+    with engine.begin() as connection:
+        campaign_id = campaigns.add(connection, spec, _audience(connection, spec))
+        if campaign_id is not None:
+            campaigns.plan(connection, campaign_id, _batch_size(spec), _most_batches(spec))
+        planned = campaigns.find(connection, spec.name)
+        if planned is None:
+            raise InputError(
+                f"campaign {spec.name!r} was removed while it was being planned: launch it again"
+            )
+        _refuse_other_content(planned, spec)
+        if planned.state is CampaignState.CANCELLED:
+            raise InputError(f"campaign {spec.name!r} was cancelled: give it a new name to send it anew")
+        if planned.state is not CampaignState.FINISHED:
+            campaigns.resume(connection, planned.id, spec)
+        return _plan(connection, planned, created=campaign_id is not None)
+
+
+def find_plan(engine: Engine, name: str) -> Plan:
+    """Return the plan of a campaign.
+
+    Raises:
+        InputError: There is no such campaign, or it was cancelled.
+    """
+    campaign = campaign_named(engine, name)
+    if campaign.state is CampaignState.CANCELLED:
+        raise InputError(f"campaign {name!r} was cancelled: give it a new name to send it anew")
+    with engine.begin() as connection:
+        return _plan(connection, campaign, created=False)
+
+
+def _plan(connection: Connection, campaign: Campaign, *, created: bool) -> Plan:
+    return Plan(
+        campaign_id=campaign.id,
+        name=campaign.spec.name,
+        account=campaign.spec.account,
+        state=campaign.state,
+        batches=batches.numbers(connection, campaign.id),
+        recipients=totals_of(connection, campaign.id).planned,
+        excluded=campaign.excluded,
+        created=created,
+    )
+
+
+def _audience(connection: Connection, spec: CampaignSpec) -> int:
+    found = audiences.find(connection, spec.audience)
+    if found is None:
+        known = ", ".join(audiences.names(connection)) or "none yet"
+        raise InputError(
+            f"there is no audience {spec.audience!r} (audiences: {known}); "
+            f"make it with: outflow import FILE --audience {spec.audience}"
+        )
+    return found
+
+
+def _refuse_other_content(planned: Campaign, spec: CampaignSpec) -> None:
+    before, now = planned.spec.model_dump(mode="json"), spec.model_dump(mode="json")
+    changed = [field for field in now if before[field] != now[field] and field not in _CHANGEABLE]
+    if changed:
+        raise InputError(
+            f"campaign {spec.name!r} was planned before with another {', '.join(changed)}: "
+            "a name is sent once, so give this one a new name"
+        )
+
+
+def _batch_size(spec: CampaignSpec) -> int:
+    if isinstance(spec.batch_size, int):
+        return spec.batch_size
+    rate = spec.pacing.per_second or _USUAL_RATE
+    return max(_SMALLEST_BATCH, round(rate * _BATCH_SECONDS))
+
+
+def _most_batches(spec: CampaignSpec) -> int:
+    # Who names a size gets that size.
+    return _MOST_BATCHES if spec.batch_size == "auto" else 2**31 - 1

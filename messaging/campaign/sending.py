@@ -1,0 +1,246 @@
+"""Sending one batch: every attempt that is due, once, over the connections of one account."""
+
+import asyncio
+import contextlib
+import os
+import platform
+import random
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Final
+from uuid import uuid4
+
+from sqlalchemy import Engine
+
+from messaging.campaign.ledger import BatchLedger
+from messaging.campaign.rendering import Recipient, Renderer, RenderError
+from messaging.campaign.throttle import Throttle
+from messaging.channels.base import Message, Receipt, Sender, SenderPool
+from messaging.errors import AccountError, CampaignStopped, InputError, NotSent, Unknown, Withdrawn
+from messaging.settings import settings
+from messaging.storage import attempts, batches, campaigns
+from messaging.storage.attempts import Answer, Attempt, Mark
+from messaging.storage.batches import Lease
+from messaging.storage.campaigns import Campaign
+from messaging.storage.totals import by_batch
+from schemas.report import BatchReport, Totals
+from schemas.states import AttemptState, Outcome
+
+MOST_TRIES: Final = 5  # definite "not now" answers before we give up on a recipient
+FIRST_WAIT: Final = 60.0  # seconds; doubles with each try, unless the provider names a wait
+LONGEST_WAIT: Final = 3600.0
+FAILURES_IN_A_ROW: Final = 3  # connections of one worker that hand nothing over before the batch gives up
+GRACE_SECONDS: Final = 8.0  # for messages in flight when we are told to stop; docker stop grants 10
+_PAGE: Final = 500  # attempts fetched at once
+
+
+class CampaignRun:
+    """One campaign being sent by this process: its renderer, its limit, its connections."""
+
+    def __init__(self, engine: Engine, campaign_id: int, account_sender: str, pool: SenderPool) -> None:
+        """Compile the campaign's templates once for all its batches.
+
+        Raises:
+            InputError: There is no such campaign, or its templates do not compile.
+        """
+        campaign = _campaign(engine, campaign_id)
+        self.engine = engine
+        self.campaign_id = campaign_id
+        self.pool = pool
+        self.renderer = Renderer(campaign.spec, campaign_id, account_sender, settings().public_url)
+        self.throttle = Throttle(engine, f"campaign:{campaign_id}", campaign.spec.pacing.per_second)
+
+
+def account_of(engine: Engine, campaign_id: int) -> str:
+    """Return the reference of the account that a campaign goes through.
+
+    Raises:
+        InputError: There is no such campaign.
+    """
+    return _campaign(engine, campaign_id).spec.account
+
+
+def _campaign(engine: Engine, campaign_id: int) -> Campaign:
+    with engine.begin() as connection:
+        campaign = campaigns.get(connection, campaign_id)
+    if campaign is None:
+        raise InputError(f"there is no campaign {campaign_id}; `outflow status` lists them")
+    return campaign
+
+
+async def send_batch(run: CampaignRun, number: int) -> BatchReport:
+    """Send what is due of one batch and return its figures.
+
+    Cancelled, it lets messages in flight finish for some seconds, so that their answers are known.
+
+    Raises:
+        NotSent: The server cannot be reached; who is left stays queued, and calling again is safe.
+        AccountError: The account cannot go on; the campaign is paused and who is left stays queued.
+        LeaseLost: Another sender took the batch; calling again is safe.
+        DatabaseError: The ledger went away; calling again is safe.
+    """
+    lease = await asyncio.to_thread(_claim, run, number)
+    if lease is None:
+        return BatchReport(number=number, claimed=False)
+    async with BatchLedger(run.engine, lease) as ledger:
+        sending = _BatchSending(run, lease, ledger)
+        await sending.finish()
+    totals = await asyncio.to_thread(_totals, run, number)
+    return BatchReport(number=number, claimed=True, answers=sending.answers, totals=totals)
+
+
+def _claim(run: CampaignRun, number: int) -> Lease | None:
+    owner = f"{platform.node()}:{os.getpid()}:{uuid4().hex[:8]}"
+    with run.engine.begin() as connection:
+        return batches.claim(connection, run.campaign_id, number, owner)
+
+
+def _totals(run: CampaignRun, number: int) -> Totals:
+    with run.engine.begin() as connection:
+        return by_batch(connection, run.campaign_id, number)[0].totals
+
+
+class _BatchSending:
+    """The workers of one batch, one per connection, and what they share."""
+
+    def __init__(self, run: CampaignRun, lease: Lease, ledger: BatchLedger) -> None:
+        self._run = run
+        self._lease = lease
+        self._ledger = ledger
+        self._due = self._pages()
+        self._fetching = asyncio.Lock()
+        self._failure: Exception | None = None
+        self._stopping = asyncio.Event()
+        self.answers = 0
+
+    async def finish(self) -> None:
+        """Work until nothing is due, one worker fails, or we are cancelled."""
+        workers = asyncio.gather(*(self._work() for _ in range(self._run.pool.connections)))
+        try:
+            await asyncio.shield(workers)
+        except asyncio.CancelledError:
+            self._stopping.set()
+            await asyncio.wait([workers], timeout=GRACE_SECONDS)
+            workers.cancel()
+            raise
+        if self._failure is not None:
+            raise self._failure
+
+    async def _work(self) -> None:
+        # A failure stops all workers, each after the message it is at: a cancelled transaction would be
+        # an unknown.
+        try:
+            await self._send_while_due()
+        except CampaignStopped:
+            self._stopping.set()
+        except AccountError as failure:
+            await asyncio.to_thread(self._pause, str(failure))
+            self._fail(failure)
+        except Exception as failure:  # noqa: BLE001 - told to the caller by `finish`
+            self._fail(failure)
+
+    def _fail(self, failure: Exception) -> None:
+        self._failure = self._failure or failure
+        self._stopping.set()
+
+    async def _send_while_due(self) -> None:
+        failures = 0
+        async with self._run.pool.sender() as sender:
+            while (attempt := await self._next()) is not None:
+                try:
+                    await self._send(attempt, sender)
+                    failures = 0
+                except NotSent:
+                    failures += 1
+                    if failures == FAILURES_IN_A_ROW:
+                        raise
+
+    async def _next(self) -> Attempt | None:
+        async with self._fetching:  # an async generator takes one caller at a time
+            attempt = None if self._stopping.is_set() else await anext(self._due, None)
+        if attempt is None:
+            return None
+        delay = await self._run.throttle.reserve()
+        if delay > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), delay)
+        return None if self._stopping.is_set() else attempt
+
+    async def _pages(self) -> AsyncIterator[Attempt]:
+        after = 0
+        while page := await asyncio.to_thread(self._page, after):
+            for attempt in page:
+                yield attempt
+            after = page[-1].id
+
+    def _page(self, after: int) -> list[Attempt]:
+        with self._run.engine.begin() as connection:
+            return attempts.due(connection, self._lease.batch_id, after, _PAGE)
+
+    def _pause(self, reason: str) -> None:
+        with self._run.engine.begin() as connection:
+            campaigns.pause(connection, self._run.campaign_id, reason)
+
+    async def _send(self, attempt: Attempt, sender: Sender) -> None:
+        try:
+            rendered = self._run.renderer.render(
+                Recipient(
+                    token=attempt.token,
+                    address=attempt.address,
+                    name=attempt.name,
+                    phone=attempt.phone,
+                    attributes=attempt.attributes,
+                )
+            )
+        except RenderError as error:
+            self._record(Answer(attempt.id, AttemptState.REJECTED, reason=str(error)))
+            return
+        message = Message(attempt.id, self._run.renderer.envelope_sender, attempt.address, rendered.content)
+        dispatch = partial(self._ledger.dispatch, Mark(attempt.id, rendered.message_id))
+        try:
+            receipt = await sender.send(message, dispatch)
+        except Withdrawn:
+            return  # the ledger has noted why
+        except Unknown as error:
+            self._record(Answer(attempt.id, AttemptState.UNKNOWN, reason=str(error)))
+        except (NotSent, AccountError):
+            self._ledger.record(Answer(attempt.id, AttemptState.QUEUED, wait=1.0))
+            raise
+        else:
+            self._record(_answer(attempt, receipt))
+
+    def _record(self, answer: Answer) -> None:
+        self.answers += 1
+        self._ledger.record(answer)
+
+
+def _answer(attempt: Attempt, receipt: Receipt) -> Answer:
+    """Turn a provider's answer into the attempt's next state."""
+    state = AttemptState.ACCEPTED if receipt.outcome is Outcome.ACCEPTED else AttemptState.REJECTED
+    reason = None
+    wait = None
+    if receipt.outcome is Outcome.DEFERRED:
+        if attempt.tries + 1 < MOST_TRIES:
+            state, wait = AttemptState.QUEUED, backoff(attempt.tries, receipt.retry_after)
+        else:
+            reason = f"gave up after {MOST_TRIES} tries: {receipt.code} {receipt.status or ''}".strip()
+    return Answer(
+        attempt_id=attempt.id,
+        state=state,
+        code=receipt.code,
+        status=receipt.status,
+        reply=receipt.reply,
+        reason=reason,
+        provider_message_id=receipt.provider_message_id,
+        wait=wait,
+        counts=receipt.outcome is Outcome.DEFERRED,
+    )
+
+
+def backoff(tries: int, asked: float | None) -> float:
+    """Return the seconds to wait after `tries` earlier deferrals: what the provider asked, else doubling.
+
+    A fifth of chance on top keeps recipients that were deferred together from coming back together.
+    """
+    wait = asked if asked is not None else min(LONGEST_WAIT, FIRST_WAIT * 2**tries)
+    return wait * random.uniform(1.0, 1.2)  # noqa: S311 - spread, not secrecy

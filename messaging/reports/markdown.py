@@ -1,0 +1,67 @@
+"""A campaign's report as Markdown: counts only, so that it may be stored by Prefect."""
+
+from schemas.report import CampaignReport
+from schemas.states import CampaignState
+
+_MEANINGS = {
+    "accepted": "the server took the message",
+    "rejected": "the server refused for good, or the message could not be made",
+    "unknown": "the connection died before the answer; never sent again by itself",
+    "suppressed": "unsubscribed, bounced or complained before its turn",
+    "cancelled": "cancelled before its turn",
+    "queued": "still to be sent",
+    "dispatched": "on its way, no answer yet",
+}
+
+
+def campaign_markdown(report: CampaignReport) -> str:
+    """Return the report of one campaign."""
+    success = report.success_percent
+    lines = [
+        f"# Campaign {report.campaign}: {report.state}",
+        "",
+        *([f"**Paused because** {report.paused_because}", ""] if report.paused_because else []),
+        f"**{report.totals.accepted:,} of {report.totals.planned:,}** recipients accepted"
+        + (f" ({success:.1f} % of those answered)" if success is not None else "")
+        + f", {_duration(report.seconds)}, {report.messages_per_second:,.0f} messages per second, "
+        f"{report.batches:,} {'batch' if report.batches == 1 else 'batches'}.",
+        "",
+        "| Recipients | Count | Meaning |",
+        "|---|---:|---|",
+        f"| **planned** | **{report.totals.planned:,}** | all recipients of the plan |",
+    ]
+    counts = report.totals.model_dump()
+    lines += [f"| {state} | {counts[state]:,} | {meaning} |" for state, meaning in _MEANINGS.items()]
+    lines += _table("Why not accepted", "Reason", report.reasons)
+    lines += _table("Left out when planning", "Reason", report.excluded)
+    if report.totals.unknown:
+        lines += [
+            "",
+            f"**{report.totals.unknown:,} unknown:** `outflow report {_quoted(report.campaign)}` names them.",
+        ]
+    if report.totals.queued and report.state is not CampaignState.FINISHED:
+        lines += ["", f"**Not done:** `outflow retry {_quoted(report.campaign)}` sends only what is missing."]
+    return "\n".join(lines) + "\n"
+
+
+def _table(title: str, head: str, counts: dict[str, int]) -> list[str]:
+    if not counts:
+        return []
+    rows = [f"| {_cell(reason)} | {n:,} |" for reason, n in counts.items()]
+    return ["", f"## {title}", "", f"| {head} | Count |", "|---|---:|", *rows]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _quoted(name: str) -> str:
+    return f"'{name}'" if " " in name else name
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} seconds"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

@@ -1,0 +1,75 @@
+"""A campaign's figures, all from the ledger."""
+
+from sqlalchemy import Engine
+
+from messaging.errors import InputError
+from messaging.storage import campaigns, totals
+from messaging.storage.campaigns import Campaign
+from schemas.report import BatchTotals, CampaignReport
+from schemas.states import AttemptState
+
+_MOST_NAMED = 1000  # recipients listed for a person; more belong in a file
+
+
+def campaign_report(engine: Engine, campaign_id: int) -> CampaignReport:
+    """Return one campaign's figures in one snapshot.
+
+    Raises:
+        InputError: There is no such campaign.
+    """
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        campaign = campaigns.get(connection, campaign_id)
+        if campaign is None:
+            raise InputError(f"there is no campaign {campaign_id}; `outflow status` lists them")
+        span = totals.span(connection, campaign_id)
+        seconds = (
+            (span.answered_at - span.started_at).total_seconds()
+            if span.answered_at is not None and span.started_at is not None
+            else 0.0
+        )
+        return CampaignReport(
+            campaign_id=campaign.id,
+            campaign=campaign.spec.name,
+            state=campaign.state,
+            totals=totals.totals_of(connection, campaign_id),
+            batches=totals.batch_count(connection, campaign_id),
+            excluded=campaign.excluded,
+            reasons=totals.rejections(connection, campaign_id),
+            started_at=span.started_at,
+            finished_at=campaign.finished_at,
+            seconds=seconds,
+            paused_because=campaign.state_reason,
+        )
+
+
+def batch_totals(engine: Engine, campaign_id: int) -> list[BatchTotals]:
+    """Return the figures of each of a campaign's batches."""
+    with engine.begin() as connection:
+        return totals.by_batch(connection, campaign_id)
+
+
+def campaign_named(engine: Engine, name: str) -> Campaign:
+    """Return the campaign of that name.
+
+    Raises:
+        InputError: There is none; the text lists those there are.
+    """
+    with engine.begin() as connection:
+        found = campaigns.find(connection, name)
+        if found is None:
+            known = ", ".join(campaigns.names(connection)[:20]) or "none yet"
+            raise InputError(f"there is no campaign {name!r} (campaigns: {known})")
+        return found
+
+
+def all_reports(engine: Engine) -> list[CampaignReport]:
+    """Return the figures of every campaign, newest first."""
+    with engine.begin() as connection:
+        ids = campaigns.ids(connection)
+    return [campaign_report(engine, campaign_id) for campaign_id in ids]
+
+
+def unknown_recipients(engine: Engine, campaign_id: int) -> list[str]:
+    """Return the addresses whose answer never came: for the person who must decide about them."""
+    with engine.begin() as connection:
+        return totals.recipients_in(connection, campaign_id, AttemptState.UNKNOWN, _MOST_NAMED)
