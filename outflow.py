@@ -1,1 +1,483 @@
-"""The front door: one command per thing a person does."""
+"""The front door: one command per thing a person does.
+
+Commands import what they need when they run: `outflow status` must not pay for Prefect.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from deployments import environment
+from messaging.errors import InputError, MessagingError
+from messaging.reports import console
+
+if TYPE_CHECKING:
+    from schemas.report import CampaignReport
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="Personalised bulk email campaigns: import contacts, check, send, report.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+account_app = typer.Typer(help="Accounts that send, kept as Prefect blocks.", no_args_is_help=True)
+app.add_typer(account_app, name="account")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.yaml", help="The campaign's definition.")]
+CampaignName = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's name.")]
+
+
+def main() -> None:
+    """Run a command; print an error a person can act on instead of a traceback."""
+    environment.apply()
+    try:
+        app()
+    except MessagingError as error:
+        if "--json" in sys.argv:
+            console.show_json({"error": str(error)})
+        console.err.print(f"outflow: {error}", style="red", markup=False)
+        sys.exit(1)
+
+
+@app.callback()
+def _everywhere(
+    *,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log on stderr.")] = False,
+) -> None:
+    if not verbose:  # a failed run's traceback is kept in Prefect; here its sentence is enough
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+
+@app.command()
+def demo(
+    recipients: Annotated[
+        int | None, typer.Option(min=1, help="Generate this many contacts instead of the examples.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Run a whole campaign on this machine: sandbox SMTP server, embedded database, Prefect."""
+    os.environ.pop("OUTFLOW_DATABASE_URL", None)  # a demonstration does not belong into a real ledger
+    _reach_prefect()
+    from deployments.demo import run_demo
+    from messaging.settings import settings
+
+    started = time.monotonic()
+    report = _run(run_demo(settings().home, recipients, console.say))
+    if as_json:
+        console.show_json(
+            {
+                **console.campaign_json(report.campaign),
+                "imported": report.imported.imported,
+                "refused": report.imported.refused,
+                "messages_per_second": round(report.campaign.messages_per_second, 1),
+                "received": report.received,
+                "outbox": str(report.outbox),
+            }
+        )
+        return
+    console.show_report(report.campaign)
+    console.show(
+        f"The sandbox received {report.received:,} messages: {report.campaign.totals.accepted:,} accepted"
+        f", and {report.received - report.campaign.totals.accepted:,} of the "
+        f"{report.campaign.totals.unknown:,} unknown.\n"
+        f"They lie in {report.outbox / 'new'}\n"
+        f"Done in {time.monotonic() - started:.0f} s. To see the runs in the Prefect UI: {_self()} up"
+    )
+
+
+@app.command()
+def init(*, as_json: AsJson = False) -> None:
+    """Make what must exist: database schema, block types, work pool, deployments. Safe to repeat."""
+    _reach_prefect()
+    from deployments.bootstrap import bootstrap
+
+    async def steps() -> list[str]:
+        done = []
+        async for step in bootstrap():
+            console.say(step)
+            done.append(step)
+        return done
+
+    done = _run(steps())
+    if as_json:
+        console.show_json({"done": done})
+
+
+@app.command()
+def up(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of Prefect's UI and API.")] = 4200,
+) -> None:
+    """Run the Prefect server and a worker in the foreground, until Ctrl-C."""
+    from deployments import serving
+    from messaging.settings import settings
+
+    async def serve() -> None:
+        console.say("starting the Prefect server (a first start takes some 15 seconds)")
+        async with serving.server(settings().home, host, port) as api_url:
+            os.environ["PREFECT_API_URL"] = api_url
+            from deployments.bootstrap import WORK_POOL, bootstrap
+
+            async for step in bootstrap():
+                console.say(step)
+            async with serving.worker(WORK_POOL) as worker:
+                console.show(
+                    f"Prefect UI  http://{host}:{port}\n"
+                    f"Prefect API {api_url}  (other commands on this machine find it by themselves)\n"
+                    "A worker is running. Ctrl-C stops all."
+                )
+                await worker.wait()
+                raise MessagingError("the worker stopped by itself: run with --verbose to see why")
+
+    _run(serve())
+
+
+@account_app.command("add")
+def account_add(
+    kind: Annotated[str, typer.Argument(help="Kind of account: smtp.")],
+    name: Annotated[str, typer.Argument(help="Name to give it, as in main.")],
+    values: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE…",
+            help="Its settings, as in host=smtp.example.org sender=news@example.org "
+            "username=news password=@env:SMTP_PASSWORD (or @file:PATH).",
+        ),
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Make an account, or replace the one of that name."""
+    settings = dict(_setting(value) for value in values)
+    _reach_prefect()
+    from tasks.accounts import add_account
+
+    reference = _run(add_account(kind, name, settings))
+    console.show_json({"account": reference}) if as_json else console.show(f"{reference} is saved")
+
+
+@account_app.command("list")
+def account_list(*, as_json: AsJson = False) -> None:
+    """List the accounts."""
+    _reach_prefect()
+    from tasks.accounts import list_accounts
+
+    references = _run(list_accounts())
+    if as_json:
+        console.show_json({"accounts": references})
+    else:
+        console.show(
+            "\n".join(references) or "there is no account yet: outflow account add smtp main host=… sender=…"
+        )
+
+
+@account_app.command("verify")
+def account_verify(
+    account: Annotated[str, typer.Argument(help="As in smtp-account/main.")], *, as_json: AsJson = False
+) -> None:
+    """Connect and log in with an account; send nothing."""
+    _reach_prefect()
+    from tasks.accounts import verify_account
+
+    met = _run(verify_account.fn(account))
+    console.show_json({"account": account, "met": met}) if as_json else console.show(met)
+
+
+@account_app.command("remove")
+def account_remove(
+    account: Annotated[str, typer.Argument(help="As in smtp-account/main.")], *, as_json: AsJson = False
+) -> None:
+    """Delete an account."""
+    _reach_prefect()
+    from tasks.accounts import remove_account
+
+    _run(remove_account(account))
+    console.show_json({"removed": account}) if as_json else console.show(f"{account} is removed")
+
+
+@app.command("import")
+def import_command(  # noqa: PLR0913 - one argument per option
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Contacts: CSV in UTF-8 with a header row.")],
+    audience: Annotated[str, typer.Option(help="Audience they join; made when it does not exist.")],
+    region: Annotated[
+        str | None, typer.Option(help="Country of phone numbers without a country code, as in GB.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="WHAT=COLUMN", help="Which column holds the email, name or phone."),
+    ] = None,
+    consent: Annotated[
+        str | None, typer.Option(help="Why these people may be written to; kept with each new contact.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Take every good row of a file into an audience; keep every bad one with its reason."""
+    from schemas.contacts import ImportRequest
+
+    if not file.is_file():  # before Prefect is started, which takes seconds
+        raise InputError(f"there is no file {file}")
+    request = _validated(
+        ImportRequest,
+        {
+            "file": str(file.resolve()),
+            "audience": audience,
+            "region": region.upper() if region else None,
+            "columns": dict(_pair(value, "--map") for value in columns or []),
+            "consent": consent,
+        },
+    )
+    _reach_prefect()
+    from flows.import_contacts import import_contacts
+    from messaging.settings import settings
+    from messaging.storage.engine import engine
+    from messaging.storage.imports import write_refused
+
+    report = _run(import_contacts(request))
+    refused_file: Path | None = None
+    if report.refused:
+        refused_file = settings().home / "refused" / f"{report.import_id}-{file.stem}.csv"
+        refused_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_refused(engine(), report.import_id, refused_file)
+    if as_json:
+        counts = report.model_dump(
+            include={"rows", "imported", "refused", "duplicates", "seconds", "reasons"}
+        )
+        console.show_json({**counts, "refused_file": str(refused_file) if refused_file else None})
+        return
+    console.show_import(report)
+    if refused_file:
+        console.show(f"Refused rows, to mend and import again: {refused_file}")
+
+
+@app.command()
+def check(campaign: CampaignFile, *, as_json: AsJson = False) -> None:
+    """Say what sending would do, to how many, and what is wrong; send nothing."""
+    from messaging.campaign.definition import load_campaign
+    from messaging.campaign.planning import check_campaign
+    from messaging.storage.engine import engine
+
+    spec = load_campaign(campaign)
+    preflight = check_campaign(engine(), spec)
+    _reach_prefect()
+    from tasks.accounts import verify_account
+
+    met = _run(verify_account.fn(spec.account))
+    if as_json:
+        console.show_json({**preflight.model_dump(mode="json"), "account": met})
+        return
+    console.show_preflight(preflight)
+    console.show(f"Account {spec.account}: {met}")
+
+
+@app.command()
+def send(campaign: CampaignFile, *, as_json: AsJson = False) -> None:
+    """Plan a campaign and send it; sent before, only what is missing."""
+    from messaging.campaign.definition import load_campaign
+    from messaging.campaign.planning import check_campaign
+    from messaging.storage.engine import engine
+    from schemas.states import CampaignState
+
+    spec = load_campaign(campaign)
+    preflight = check_campaign(engine(), spec)
+    if preflight.state is CampaignState.FINISHED:
+        raise InputError(
+            f"campaign {spec.name!r} was sent already, so nothing was sent now; its figures: outflow report "
+            f"{spec.name!r}. To write to these people again, give the campaign a new name."
+        )
+    _reach_prefect()
+    from flows.launch_campaign import launch_campaign
+    from messaging.reports.watching import with_progress
+
+    _finish(_run(with_progress(spec.name, launch_campaign(spec))), as_json=as_json)
+
+
+@app.command()
+def retry(
+    campaign: CampaignName,
+    batches: Annotated[
+        list[int] | None, typer.Option("--batch", help="Only this batch; may be repeated.")
+    ] = None,
+    states: Annotated[
+        str | None,
+        typer.Option(
+            "--state", help="Also send again to recipients who are: rejected, unknown (comma-separated)."
+        ),
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Send what a crash, a pause or an absent server left undone; only that."""
+    from messaging.reports.numbers import campaign_named
+    from messaging.storage.engine import engine
+    from schemas.campaign import RetryRequest
+
+    request = _validated(
+        RetryRequest,
+        {"campaign": campaign, "batches": batches or None, "states": states.split(",") if states else []},
+    )
+    campaign_named(engine(), campaign)
+    _reach_prefect()
+    from flows.retry_campaign import retry_campaign
+    from messaging.reports.watching import with_progress
+
+    _finish(_run(with_progress(campaign, retry_campaign(request))), as_json=as_json)
+
+
+@app.command()
+def status(
+    campaign: Annotated[str | None, typer.Argument(metavar="CAMPAIGN", help="Only this campaign.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show where campaigns stand."""
+    from messaging.reports.numbers import all_reports, campaign_named, campaign_report
+    from messaging.storage.engine import engine
+
+    if campaign is not None:
+        report = campaign_report(engine(), campaign_named(engine(), campaign).id)
+        console.show_json(console.campaign_json(report)) if as_json else console.show_status([report])
+        return
+    reports = all_reports(engine())
+    if as_json:
+        console.show_json({"campaigns": [console.campaign_json(report) for report in reports]})
+    elif reports:
+        console.show_status(reports)
+    else:
+        console.show("there is no campaign yet: outflow send CAMPAIGN.yaml")
+
+
+@app.command("report")
+def report_command(campaign: CampaignName, *, as_json: AsJson = False) -> None:
+    """Print a campaign's report, and name the recipients whose answer never came."""
+    from messaging.reports.numbers import campaign_named, campaign_report, unknown_recipients
+    from messaging.storage.engine import engine
+
+    campaign_id = campaign_named(engine(), campaign).id
+    report = campaign_report(engine(), campaign_id)
+    unknown = unknown_recipients(engine(), campaign_id)
+    if as_json:
+        console.show_json(
+            {
+                **console.campaign_json(report),
+                "reasons": report.reasons,
+                "excluded": report.excluded,
+                "unknown_recipients": unknown,
+            }
+        )
+        return
+    console.show_report(report)
+    if unknown:
+        console.show("Unknown, never sent again by themselves: " + ", ".join(unknown))
+
+
+@app.command()
+def doctor(*, as_json: AsJson = False) -> None:
+    """Say what is wrong with this installation, and what to do about it."""
+    _reach_prefect()
+    from deployments.diagnosing import Finding, Verdict, diagnose
+
+    async def look() -> list[Finding]:
+        findings = []
+        async for finding in diagnose():
+            if not as_json:
+                console.show(f"{finding.verdict:4} {finding.what}: {finding.text}")
+            findings.append(finding)
+        return findings
+
+    findings = _run(look())
+    if as_json:
+        console.show_json({"findings": [finding.model_dump(mode="json") for finding in findings]})
+    if any(finding.verdict is Verdict.FAIL for finding in findings):
+        sys.exit(1)
+
+
+def _reach_prefect() -> None:
+    """Choose the Prefect server before the first flow is imported."""
+    from deployments.serving import choose_server
+    from messaging.settings import settings
+
+    choose_server(settings().home, console.say)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end; on Ctrl-C or SIGTERM messages in flight finish first."""
+
+    async def stoppable() -> T:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        return await task
+
+    try:
+        return asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        console.err.print("outflow: stopped. `outflow retry CAMPAIGN` sends what is missing.")
+        sys.exit(130)
+
+
+def _validated(model: Any, values: dict[str, Any]) -> Any:  # noqa: ANN401 - a pydantic model in, its instance out
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: {first['msg']}, not {first['input']!r}") from None
+
+
+def _pair(value: str, where: str) -> tuple[str, str]:
+    key, equals, rest = value.partition("=")
+    if not equals or not key or not rest:
+        raise typer.BadParameter(f"{value!r} is not KEY=VALUE", param_hint=where)
+    return key, rest
+
+
+def _setting(value: str) -> tuple[str, str]:
+    """Read one KEY=VALUE of an account; secrets come from the environment or a file, never from here."""
+    key, rest = _pair(value, "KEY=VALUE")
+    if rest.startswith("@env:"):
+        if (found := os.environ.get(rest.removeprefix("@env:"))) is None:
+            raise InputError(f"{key}: there is no environment variable {rest.removeprefix('@env:')}")
+        return key, found
+    if rest.startswith("@file:"):
+        try:
+            return key, Path(rest.removeprefix("@file:")).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise InputError(
+                f"{key}: {rest.removeprefix('@file:')} cannot be read: {error.strerror}"
+            ) from None
+    if key == "password":
+        raise InputError(
+            "a password on the command line can be read by others on this machine: "
+            "write password=@env:VARIABLE or password=@file:PATH"
+        )
+    return key, rest
+
+
+def _finish(report: "CampaignReport", *, as_json: bool) -> None:
+    if as_json:
+        console.show_json(console.campaign_json(report))
+    else:
+        console.show_report(report)
+
+
+def _self() -> str:
+    return sys.argv[0] if Path(sys.argv[0]).parent.name == "bin" else "outflow"
+
+
+if __name__ == "__main__":
+    main()

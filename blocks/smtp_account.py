@@ -18,9 +18,7 @@ class SmtpAccount(Account):
     _description = "An SMTP server that Outflow sends campaigns through."
 
     host: str = Field(description="Host name of the SMTP server.", examples=["smtp.example.org"])
-    port: int = Field(
-        default=587, ge=1, le=65535, description="Port: usually 587 for STARTTLS, 465 for TLS."
-    )
+    port: int = Field(default=587, ge=1, le=65535, description="Port: usually 587 for STARTTLS, 465 for TLS.")
     security: Literal["none", "starttls", "tls"] = Field(
         default="starttls",
         description="How the connection is protected. Certificates are always verified; none is for a server "
@@ -49,7 +47,9 @@ class SmtpAccount(Account):
 
     async def verify(self) -> str:
         """Connect and log in, send nothing, and say what was met."""
-        return str(await smtp.verify(self._settings()))
+        facts = await smtp.verify(self._settings())
+        login = f"logged in as {self.username}" if facts.authenticated else "no login"
+        return f"{facts.server}:{self.port} answers, {facts.tls_version or 'not encrypted'}, {login}"
 
     def _settings(self) -> smtp.SmtpSettings:
         return smtp.SmtpSettings(
@@ -61,5 +61,3 @@ class SmtpAccount(Account):
             connections=self.connections,
             messages_per_connection=self.messages_per_connection,
         )
-
-

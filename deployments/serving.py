@@ -8,18 +8,40 @@ import signal
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from messaging.errors import MessagingError
+from messaging.errors import InputError, MessagingError
 
 _NOTE = "up.json"  # in Outflow's folder: where the server that `outflow up` started listens
 _STARTUP_SECONDS = 180.0
 _STOP_SECONDS = 15.0
 
 
-def running_server(home: Path) -> str | None:
+def choose_server(home: Path, say: Callable[[str], None]) -> None:
+    """Settle which Prefect server this process uses: the one configured, else that of `outflow up`.
+
+    Else Prefect starts a temporary one. Must come before anything imports a flow.
+
+    Raises:
+        InputError: A server is configured and does not answer.
+    """
+    if "PREFECT_API_URL" not in os.environ and (found := _running_server(home)) is not None:
+        os.environ["PREFECT_API_URL"] = found
+    from prefect.settings import PREFECT_API_URL  # noqa: PLC0415 - reads the environment when imported
+
+    api_url = PREFECT_API_URL.value()
+    if api_url is None:
+        say("no Prefect server is running, so a temporary one starts (some seconds; `outflow up` keeps one)")
+    elif not answers(str(api_url)):
+        raise InputError(
+            f"the Prefect server at {api_url} does not answer: "
+            "start it (outflow up), or unset PREFECT_API_URL"
+        )
+
+
+def _running_server(home: Path) -> str | None:
     """Return the API address of the server that `outflow up` started on this home, if it answers."""
     with contextlib.suppress(OSError, ValueError, KeyError):
         api_url = str(json.loads((home / _NOTE).read_text())["api_url"])
@@ -48,7 +70,9 @@ async def server(home: Path, host: str, port: int) -> AsyncIterator[str]:
     """
     api_url = f"http://{host}:{port}/api"
     if answers(api_url):
-        raise MessagingError(f"a Prefect server answers at {api_url} already: use it, or choose another --port")
+        raise MessagingError(
+            f"a Prefect server answers at {api_url} already: use it, or choose another --port"
+        )
     command = ["server", "start", "--host", host, "--port", str(port)]
     async with _process(command, {"PREFECT_UI_API_URL": api_url}) as process:
         async with asyncio.timeout(_STARTUP_SECONDS):
@@ -56,13 +80,19 @@ async def server(home: Path, host: str, port: int) -> AsyncIterator[str]:
                 if process.returncode is not None:
                     raise MessagingError(f"the Prefect server did not start: is port {port} taken?")
                 await asyncio.sleep(0.3)
-        home.mkdir(parents=True, exist_ok=True)
-        note = home / _NOTE
-        note.write_text(json.dumps({"api_url": api_url, "pid": os.getpid()}))
-        try:
+        with _noted(home, api_url):
             yield api_url
-        finally:
-            note.unlink(missing_ok=True)
+
+
+@contextmanager
+def _noted(home: Path, api_url: str) -> Iterator[None]:
+    home.mkdir(parents=True, exist_ok=True)
+    note = home / _NOTE
+    note.write_text(json.dumps({"api_url": api_url}))
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
 
 
 @asynccontextmanager
@@ -73,7 +103,9 @@ async def worker(pool: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 
 @asynccontextmanager
-async def _process(command: list[str], environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _process(
+    command: list[str], environment: dict[str, str]
+) -> AsyncIterator[asyncio.subprocess.Process]:
     # In a session of its own: Ctrl-C reaches only us, and we stop worker and server in that order.
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -91,5 +91,3 @@ async def remove_account(reference: str) -> None:
 
 def _slugs() -> list[str]:
     return [kind.get_block_type_slug() for kind in KINDS.values()]
-
-

@@ -87,4 +87,3 @@ async def report_campaign(campaign_id: int) -> CampaignReport:
         description=f"Report of campaign {report.campaign}.",
     )
     return report
-

@@ -63,5 +63,3 @@ async def send_batch_runs(run: CampaignRun, numbers: list[int]) -> None:
     for failure in failures:
         if failure is not None:
             raise failure
-
-

@@ -32,14 +32,14 @@ def check_campaign(engine: Engine, spec: CampaignSpec) -> Preflight:
         templates = compile_templates(spec)
         audience_id = _audience(connection, spec)
         size = audiences.size(connection, audience_id)
-        known = {field_name(column): n for column, n in audiences.attributes(connection, audience_id).items()}
-        check_fields(templates, known)
+        attributes = audiences.attributes(connection, audience_id)
+        check_fields(templates, attributes)
         planned = campaigns.find(connection, spec.name)
         if planned is not None:
             _refuse_other_content(planned, spec)
         excluded = campaigns.exclusions(connection, audience_id, spec.channel)
     recipients = excluded.pop(None, 0)
-    having = {**known, **size}
+    having = {**attributes, **{field_name(column): n for column, n in attributes.items()}, **size}
     rate = spec.pacing.per_second
     return Preflight(
         campaign=spec.name,
@@ -49,7 +49,7 @@ def check_campaign(engine: Engine, spec: CampaignSpec) -> Preflight:
         excluded={reason: n for reason, n in excluded.items() if reason is not None},
         empty_fields={
             field: size["contacts"] - having[field]
-            for field in sorted(templates.fields & having.keys())
+            for field in sorted((templates.fields | templates.columns) & having.keys())
             if having[field] < size["contacts"]
         },
         seconds_at_least=recipients / rate if rate else None,
@@ -79,7 +79,7 @@ def plan_campaign(engine: Engine, spec: CampaignSpec) -> Plan:
         if planned.state is CampaignState.CANCELLED:
             raise InputError(f"campaign {spec.name!r} was cancelled: give it a new name to send it anew")
         if planned.state is not CampaignState.FINISHED:
-            campaigns.resume(connection, planned.id, spec)
+            planned = campaigns.resume(connection, planned.id, spec)
         return _plan(connection, planned, created=campaign_id is not None)
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from schemas.states import Outcome
 
 Dispatch = Callable[[], Awaitable[None]]
-"""Commits `dispatched` to the ledger; a sender awaits it once, before the message can be accepted."""
+"""Commits `dispatched` to the ledger; awaited once, connected, before the recipient is mentioned."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select, text, update
+from sqlalchemy import Connection, Row, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from messaging.storage.tables import campaigns
@@ -20,42 +21,31 @@ class Campaign:
     state: CampaignState
     state_reason: str | None
     excluded: dict[str, int]
-    planned_at: datetime
     finished_at: datetime | None
+
+
+_COLUMNS = [campaigns.c[name] for name in ("id", "spec", "state", "state_reason", "excluded", "finished_at")]
 
 
 def find(connection: Connection, name: str) -> Campaign | None:
     """Return the campaign of that name."""
-    return _one(connection, campaigns.c.name == name)
+    row = connection.execute(select(*_COLUMNS).where(campaigns.c.name == name)).one_or_none()
+    return _campaign(row) if row is not None else None
 
 
 def get(connection: Connection, campaign_id: int) -> Campaign | None:
     """Return the campaign with that id."""
-    return _one(connection, campaigns.c.id == campaign_id)
+    row = connection.execute(select(*_COLUMNS).where(campaigns.c.id == campaign_id)).one_or_none()
+    return _campaign(row) if row is not None else None
 
 
-def _one(connection: Connection, condition: ColumnElement[bool]) -> Campaign | None:
-    columns = campaigns.c
-    row = connection.execute(
-        select(
-            columns.id,
-            columns.spec,
-            columns.state,
-            columns.state_reason,
-            columns.excluded,
-            columns.planned_at,
-            columns.finished_at,
-        ).where(condition)
-    ).one_or_none()
-    if row is None:
-        return None
+def _campaign(row: Row[Any]) -> Campaign:
     return Campaign(
         id=row.id,
         spec=CampaignSpec.model_validate(row.spec),
         state=CampaignState(row.state),
         state_reason=row.state_reason,
         excluded=row.excluded,
-        planned_at=row.planned_at,
         finished_at=row.finished_at,
     )
 
@@ -88,9 +78,9 @@ def add(connection: Connection, spec: CampaignSpec, audience_id: int) -> int | N
     ).scalar_one_or_none()
 
 
-def resume(connection: Connection, campaign_id: int, spec: CampaignSpec) -> None:
-    """Let a planned campaign run on, with the account and pacing of this definition."""
-    connection.execute(
+def resume(connection: Connection, campaign_id: int, spec: CampaignSpec) -> Campaign:
+    """Let a planned campaign run on, with the account and pacing of this definition, and return it."""
+    row = connection.execute(
         update(campaigns)
         .where(campaigns.c.id == campaign_id)
         .values(
@@ -99,7 +89,9 @@ def resume(connection: Connection, campaign_id: int, spec: CampaignSpec) -> None
             state_reason=None,
             finished_at=None,
         )
-    )
+        .returning(*_COLUMNS)
+    ).one()
+    return _campaign(row)
 
 
 def pause(connection: Connection, campaign_id: int, reason: str) -> None:

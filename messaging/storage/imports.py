@@ -5,13 +5,15 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import TYPE_CHECKING, Any, LiteralString, cast
 
-import psycopg
 from sqlalchemy import Connection, Engine, insert, select
 
 from messaging.errors import InputError
 from messaging.storage.tables import imports, refused_rows
+
+if TYPE_CHECKING:
+    import psycopg
 
 REFUSED_COLUMNS = ("row_number", "reason")  # what `write_refused` puts before the file's own columns
 EXTRA_CELLS = ""  # the key of a refused row's cells beyond the header; no column is named so

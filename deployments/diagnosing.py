@@ -1,0 +1,136 @@
+"""What is wrong with this installation, in words, with what to do about it."""
+
+import asyncio
+import importlib.metadata
+import shutil
+from collections.abc import AsyncIterator
+from enum import StrEnum
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import WorkerFilter
+from prefect.client.schemas.objects import WorkerStatus
+from prefect.exceptions import ObjectNotFound
+
+from deployments.bootstrap import WORK_POOL
+from messaging.errors import MessagingError
+from messaging.settings import settings
+from messaging.storage.engine import engine
+from schemas.base import Schema
+from tasks.accounts import list_accounts, verify_account
+
+_ROOM = 1_000_000_000  # bytes; a ledger of a million recipients takes about half of it
+_BOUNDS = {
+    "fastapi": "0.151",
+    "sqlalchemy": "2.1",
+}  # the first versions Prefect 3.8's server does not work with
+
+
+class Verdict(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Finding(Schema):
+    """One thing looked at."""
+
+    what: str
+    verdict: Verdict
+    text: str
+
+
+async def diagnose() -> AsyncIterator[Finding]:
+    """Look at each part that a campaign needs."""
+    yield _versions()
+    yield _room()
+    yield await _ledger()
+    async for finding in _prefect():
+        yield finding
+
+
+def _versions() -> Finding:
+    for package, bound in _BOUNDS.items():
+        version = importlib.metadata.version(package)
+        if _numbers(version) >= _numbers(bound):
+            text = (
+                f"{package} {version} is installed, but Prefect's server needs one below {bound}: "
+                f"pip install '{package}<{bound}'"
+            )
+            return Finding(what="packages", verdict=Verdict.FAIL, text=text)
+    text = f"Outflow {importlib.metadata.version('outflow')}, Prefect {importlib.metadata.version('prefect')}"
+    return Finding(what="packages", verdict=Verdict.OK, text=text)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+
+
+def _room() -> Finding:
+    folder = settings().home
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 1e9:.1f} GB free in {settings().home}"
+    if free < _ROOM:
+        return Finding(
+            what="disk", verdict=Verdict.WARN, text=f"{text}: make room, or set OUTFLOW_HOME elsewhere"
+        )
+    return Finding(what="disk", verdict=Verdict.OK, text=text)
+
+
+async def _ledger() -> Finding:
+    try:
+        opened = await asyncio.to_thread(engine)
+    except MessagingError as error:
+        return Finding(what="ledger", verdict=Verdict.FAIL, text=str(error))
+    kind = "your PostgreSQL" if settings().database_url else f"the embedded PostgreSQL in {settings().home}"
+    return Finding(
+        what="ledger", verdict=Verdict.OK, text=f"{kind} ({opened.dialect.name}) answers, schema up to date"
+    )
+
+
+async def _prefect() -> AsyncIterator[Finding]:
+    async with get_client() as client:
+        api_url, temporary = str(client.api_url), client.server_type.name == "EPHEMERAL"
+        if temporary:
+            yield Finding(
+                what="Prefect server",
+                verdict=Verdict.WARN,
+                text="none is running, so each command starts a temporary one: outflow up",
+            )
+        else:
+            yield Finding(what="Prefect server", verdict=Verdict.OK, text=f"{api_url} answers")
+        try:
+            await client.read_work_pool(WORK_POOL)
+        except ObjectNotFound:
+            yield Finding(
+                what="work pool",
+                verdict=Verdict.FAIL,
+                text=f"there is no work pool {WORK_POOL!r}, so nothing runs from the UI: outflow init",
+            )
+        else:
+            workers = await client.read_workers_for_work_pool(WORK_POOL, worker_filter=WorkerFilter())
+            online = [worker.name for worker in workers if worker.status is WorkerStatus.ONLINE]
+            yield Finding(
+                what="worker",
+                verdict=Verdict.OK if online else Verdict.WARN,
+                text=f"{len(online)} online"
+                if online
+                else "none is online, so nothing runs from the UI: outflow up",
+            )
+    accounts = await list_accounts()
+    if not accounts:
+        yield Finding(
+            what="accounts",
+            verdict=Verdict.WARN,
+            text="there is none yet: outflow account add smtp main host=… sender=…",
+        )
+    for reference in accounts:
+        try:
+            text = await verify_account.fn(reference)
+        except MessagingError as error:
+            yield Finding(what=reference, verdict=Verdict.FAIL, text=str(error))
+        else:
+            yield Finding(what=reference, verdict=Verdict.OK, text=text)

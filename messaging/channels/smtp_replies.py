@@ -1,0 +1,198 @@
+"""What an SMTP server's words mean: data tables from phase and code to what we do."""
+
+import re
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+
+from messaging.channels.base import Receipt
+from messaging.errors import AccountError, MessagingError, NotSent, Unknown
+from schemas.states import Outcome
+
+
+class Phase(StrEnum):
+    """What the server was asked, in the words of our error texts."""
+
+    GREETING = "connecting"
+    EHLO = "EHLO"
+    STARTTLS = "STARTTLS"
+    AUTH = "AUTH"
+    MAIL = "MAIL FROM"
+    RCPT = "RCPT TO"
+    DATA = "DATA"
+    CONTENT = "the message before its end"
+    DOT = "the message"
+
+
+class Verdict(Enum):
+    """What a reply makes us do."""
+
+    GO_ON = auto()
+    ACCEPTED = auto()
+    DEFERRED = auto()
+    REJECTED = auto()
+    NOT_SENT = auto()
+    ACCOUNT = auto()
+    """A fault of the account or of the envelope sender, never of the recipient."""
+    NONSENSE = auto()
+    """No answer to what we asked: as good as silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One whole reply of a server."""
+
+    code: int
+    text: str
+    """On one line, printable."""
+
+    @property
+    def status(self) -> str | None:
+        """The RFC 3463 enhanced status; one of another class than the code is something else, a version."""
+        for match in _STATUS.finditer(self.text):
+            if match[0][0] == str(self.code)[0]:
+                return match[0]
+        return None
+
+    @property
+    def closes(self) -> bool:
+        """Whether the connection cannot be used after it: closing, or client and server are out of step."""
+        return self.code in _CLOSING_CODES
+
+
+_STATUS = re.compile(r"(?<![\w.])[245]\.\d{1,3}\.\d{1,3}(?![\w.]*\w)")
+_CLOSING_CODES = {421, 503}
+
+_SETUP = {"4": Verdict.NOT_SENT, "5": Verdict.ACCOUNT}
+
+# A whole code wins over its first digit. RFC 5321 4.2 and 4.3.2, RFC 4954 6 (AUTH), RFC 3207 4 (STARTTLS).
+_BY_PHASE: dict[Phase, dict[str, Verdict]] = {
+    Phase.GREETING: _SETUP,
+    Phase.EHLO: _SETUP,
+    Phase.STARTTLS: _SETUP,
+    Phase.AUTH: _SETUP,
+    Phase.MAIL: {"2": Verdict.GO_ON, "4": Verdict.NOT_SENT, "5": Verdict.ACCOUNT},
+    Phase.RCPT: {"2": Verdict.GO_ON, "4": Verdict.DEFERRED, "5": Verdict.REJECTED},
+    Phase.DATA: {"354": Verdict.GO_ON, "4": Verdict.DEFERRED, "5": Verdict.REJECTED},
+    Phase.CONTENT: {"4": Verdict.DEFERRED, "5": Verdict.REJECTED},
+    # 421 at the dot is a definite "not taken"; at any other place it says nothing about this recipient.
+    Phase.DOT: {
+        "2": Verdict.ACCEPTED,
+        "421": Verdict.DEFERRED,
+        "4": Verdict.DEFERRED,
+        "5": Verdict.REJECTED,
+    },
+}
+
+_IN_ANY_PHASE = {
+    "421": Verdict.NOT_SENT,  # closing; must not read as a bad address
+    "503": Verdict.NOT_SENT,  # out of sequence: we and the server disagree about where we are
+    "530": Verdict.ACCOUNT,  # authentication or STARTTLS required
+    "534": Verdict.ACCOUNT,  # mechanism too weak, or an application password is asked for
+    "535": Verdict.ACCOUNT,  # credentials invalid
+    "538": Verdict.ACCOUNT,  # encryption required
+}
+
+# Said at RCPT or after the dot, with codes that would else read as a bad address.
+_BY_STATUS = {
+    "5.4.5": Verdict.ACCOUNT,  # Gmail: daily sending quota exceeded
+    "5.7.60": Verdict.ACCOUNT,  # Exchange: not permitted to send as this sender
+}
+
+_OUTCOMES = {
+    Verdict.ACCEPTED: Outcome.ACCEPTED,
+    Verdict.DEFERRED: Outcome.DEFERRED,
+    Verdict.REJECTED: Outcome.REJECTED,
+}
+
+_LONGEST_WAIT = 24 * 3600.0
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_WAITS = [
+    # "try again in 5 minutes", "greylisted for 300 seconds", "wait 1 h"
+    re.compile(
+        r"\b(?:in|after|for|wait)\s+(?:at\s+least\s+|about\s+)?(?P<count>\d{1,9})\s*"
+        r"(?P<unit>s|m|h|d)(?:ec|ecs|econd|econds|in|ins|inute|inutes|our|ours|r|rs|ay|ays)?\b",
+        re.IGNORECASE,
+    ),
+    # milter-greylist: "please come back in 00:05:00"
+    re.compile(r"\bin\s+(?P<hours>\d{1,3}):(?P<minutes>\d\d):(?P<seconds>\d\d)\b", re.IGNORECASE),
+    # as in an HTTP header: retry-after, colon, seconds
+    re.compile(r"\bretry[- ]after[: ]\s*(?P<seconds>\d{1,9})\b", re.IGNORECASE),
+]
+
+# The server's own name of the message, by which its later reports and its log speak of it.
+_MESSAGE_IDS = [
+    re.compile(r"\bqueued as (\S+)", re.IGNORECASE),  # Postfix, Haraka
+    re.compile(r"\bid=([\w-]+)"),  # Exim
+    re.compile(r"^Ok ([0-9a-f-]{20,})$"),  # Amazon SES
+    re.compile(r"(\S+) Message accepted for delivery"),  # Sendmail
+]
+
+_REPLY_LENGTH = 500
+
+
+def one_line(lines: list[bytes]) -> str:
+    """Join the lines of a reply into printable text that a database takes."""
+    text = " ".join(b" ".join(lines).decode("utf-8", "replace").split())
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
+def judge(phase: Phase, reply: Reply) -> Verdict:
+    """Say what a reply makes us do."""
+    code = str(reply.code)
+    verdicts = _BY_PHASE[phase]
+    if code[0] == "5" and (status := reply.status) in _BY_STATUS:
+        return _BY_STATUS[status]
+    return (
+        verdicts.get(code)
+        or _IN_ANY_PHASE.get(code)
+        or verdicts.get(code[0], Verdict.NONSENSE)
+    )  # fmt: skip
+
+
+def receipt(verdict: Verdict, reply: Reply) -> Receipt:
+    """Return the receipt of a definite answer."""
+    outcome = _OUTCOMES[verdict]
+    return Receipt(
+        outcome,
+        code=reply.code,
+        status=reply.status,
+        reply=reply.text[:_REPLY_LENGTH],
+        retry_after=named_wait(reply.text) if outcome is Outcome.DEFERRED else None,
+        provider_message_id=_message_id(reply.text) if outcome is Outcome.ACCEPTED else None,
+    )
+
+
+def failure(verdict: Verdict, where: str, phase: Phase, reply: Reply) -> MessagingError:
+    """Return the error of a reply that is no answer about the recipient.
+
+    Its text has codes only: servers echo addresses and user names in theirs.
+    """
+    said = " ".join(filter(None, (str(reply.code), reply.status)))
+    text = f"{where}, {phase}: answered {said}"
+    if verdict is Verdict.ACCOUNT:
+        return AccountError(text)
+    if verdict is Verdict.NONSENSE and phase is Phase.DOT:
+        return Unknown(text)
+    return NotSent(text)
+
+
+def named_wait(text: str) -> float | None:
+    """Return the seconds that a server's words ask us to wait, when they name a time."""
+    for pattern in _WAITS:
+        if match := pattern.search(text):
+            found = match.groupdict(default="0")
+            seconds = (
+                int(found.get("count", 0)) * _UNIT_SECONDS[found.get("unit", "s").lower()]
+                + int(found.get("hours", 0)) * 3600
+                + int(found.get("minutes", 0)) * 60
+                + int(found.get("seconds", 0))
+            )
+            return min(float(seconds), _LONGEST_WAIT)
+    return None
+
+
+def _message_id(text: str) -> str | None:
+    for pattern in _MESSAGE_IDS:
+        if match := pattern.search(text):
+            return match[1]
+    return None

@@ -1,0 +1,97 @@
+"""Figures on a terminal, and as the JSON that commands print."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from messaging.reports.markdown import campaign_markdown
+from schemas.contacts import ImportReport
+from schemas.report import CampaignReport, Preflight
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """Tell the person at the terminal what is going on, apart from the result."""
+    err.print(line, style="dim", markup=False)
+
+
+def show(line: str) -> None:
+    """Print a line of the result."""
+    out.print(line, markup=False)
+
+
+def show_json(value: dict[str, Any]) -> None:
+    """Print the one object that stdout is for."""
+    print(json.dumps(value, ensure_ascii=False, default=str))  # noqa: T201 - not through rich, which may wrap it
+
+
+def campaign_json(report: CampaignReport) -> dict[str, Any]:
+    """Return a campaign's figures under the keys that every command uses."""
+    return {
+        "campaign": report.campaign,
+        "state": report.state,
+        **report.totals.model_dump(),
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def show_report(report: CampaignReport) -> None:
+    """Print a campaign's report."""
+    out.print(Markdown(campaign_markdown(report)))
+
+
+def show_status(reports: list[CampaignReport]) -> None:
+    """Print one line per campaign."""
+    counts = [report.totals.model_dump() for report in reports]
+    # Only what there is to tell: ten columns do not fit a terminal.
+    usual = ["planned", "accepted", "rejected", "unknown"]
+    others = [state for state in counts[0] if state not in usual and any(count[state] for count in counts)]
+    columns = usual + others
+    table = Table(box=None, pad_edge=False)
+    for heading in ["campaign", "state"]:
+        table.add_column(heading, no_wrap=True, overflow="fold")
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for report, count in zip(reports, counts, strict=True):
+        table.add_row(report.campaign, report.state, *(f"{count[column]:,}" for column in columns))
+    out.print(table)
+    for report in reports:
+        if report.paused_because:
+            show(f"{report.campaign} is paused: {report.paused_because}")
+
+
+def show_import(report: ImportReport) -> None:
+    """Print what an import understood and did."""
+    read_as = ", ".join(f"{what} from {column!r}" for what, column in report.columns.items())
+    show(f"Read {read_as}; attributes: {', '.join(report.attributes) or 'none'}.")
+    show(
+        f"{report.imported:,} contacts are in audience {report.audience!r}: {report.rows:,} rows, "
+        f"{report.duplicates:,} merged as duplicates, {report.refused:,} refused ({report.seconds:.1f} s)."
+    )
+    _show_counts("Refused rows", report.reasons)
+
+
+def show_preflight(preflight: Preflight) -> None:
+    """Print what launching a campaign would do."""
+    show(
+        f"Campaign {preflight.campaign!r} would be sent to {preflight.recipients:,} "
+        f"of {preflight.contacts:,} contacts."
+    )
+    if preflight.state is not None:
+        show(f"It was launched before and is {preflight.state}: only what is missing would be sent.")
+    _show_counts("Left out", preflight.excluded)
+    _show_counts("Contacts without a value for a merge field", preflight.empty_fields)
+    if preflight.seconds_at_least is not None:
+        show(f"At its pace it takes at least {preflight.seconds_at_least:,.0f} s.")
+
+
+def _show_counts(title: str, counts: dict[str, int]) -> None:
+    if counts:
+        show(f"{title}:")
+        for what, n in counts.items():
+            show(f"  {n:>9,}  {what}")

@@ -1,0 +1,42 @@
+"""A progress bar over the ledger, for the person who waits."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from messaging.errors import InputError
+from messaging.reports.console import err
+from messaging.reports.numbers import campaign_named, campaign_report
+from messaging.storage.engine import engine
+
+T = TypeVar("T")
+_LOOK_SECONDS = 0.5
+
+
+async def with_progress(campaign: str, work: Coroutine[Any, Any, T]) -> T:
+    """Await the work that sends a campaign, under a progress bar when stderr is a terminal."""
+    if not err.is_terminal:
+        return await work
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        watcher = asyncio.create_task(_watch(campaign, bar))
+        try:
+            return await work
+        finally:
+            watcher.cancel()
+
+
+async def _watch(campaign: str, bar: Progress) -> None:
+    line = bar.add_task("planning", total=None)
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        try:
+            found = await asyncio.to_thread(campaign_named, engine(), campaign)
+        except InputError:
+            continue  # not planned yet
+        totals = (await asyncio.to_thread(campaign_report, engine(), found.id)).totals
+        bar.update(
+            line, description="sending", total=totals.planned, completed=totals.planned - totals.unfinished
+        )

@@ -1,0 +1,85 @@
+"""Audiences and campaigns on a real ledger, to be sent to the sandbox server."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from messaging import sandbox
+from messaging.campaign.sending import CampaignRun
+from messaging.channels.smtp import SmtpPool, SmtpSettings
+from schemas.campaign import CampaignSpec
+
+Audience = Callable[..., None]
+OpenRun = Callable[..., AbstractAsyncContextManager[CampaignRun]]
+
+
+@pytest.fixture
+def audience(ledger: Engine) -> Audience:
+    """Make an audience of these addresses; a second call adds to it."""
+
+    def make(
+        *addresses: str, name: str = "customers", status: str = "subscribed", city: str | None = None
+    ) -> None:
+        with ledger.begin() as connection:
+            connection.execute(
+                text("INSERT INTO audiences (name) VALUES (:name) ON CONFLICT DO NOTHING"), {"name": name}
+            )
+            connection.execute(
+                text("""
+                    WITH made AS (
+                        INSERT INTO contacts (email_key, email, name, status, attributes)
+                        SELECT lower(a), a, initcap(split_part(a, '@', 1)), :status,
+                            jsonb_strip_nulls(jsonb_build_object('City', CAST(:city AS text)))
+                        FROM unnest(CAST(:addresses AS text[])) a RETURNING id)
+                    INSERT INTO audience_members (audience_id, contact_id)
+                    SELECT au.id, made.id FROM made, audiences au WHERE au.name = :name
+                """),
+                {"addresses": list(addresses), "status": status, "city": city, "name": name},
+            )
+
+    return make
+
+
+@pytest.fixture
+def spec() -> CampaignSpec:
+    return CampaignSpec(
+        name="spring-offer",
+        account="smtp-account/main",
+        audience="customers",
+        subject="Hello {{ name }}",
+        text="Dear {{ name }}",
+    )
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[sandbox.Sandbox]:
+    with sandbox.running(tmp_path / "outbox") as running:
+        yield running
+
+
+@pytest.fixture
+def open_run(ledger: Engine) -> OpenRun:
+    """Open a campaign's run over a server on loopback."""
+
+    @asynccontextmanager
+    async def opened(campaign_id: int, port: int, connections: int = 4) -> AsyncIterator[CampaignRun]:
+        settings = SmtpSettings(host="127.0.0.1", port=port, security="none", connections=connections)
+        async with SmtpPool(settings) as pool:
+            yield CampaignRun(ledger, campaign_id, "Shop <news@shop.example.org>", pool)
+
+    return opened
+
+
+@pytest.fixture
+def states(ledger: Engine) -> Callable[[], dict[str, str]]:
+    """Read each recipient's state."""
+
+    def read() -> dict[str, str]:
+        with ledger.begin() as connection:
+            rows = connection.execute(text("SELECT address, state FROM attempts ORDER BY id"))
+            return {row.address: row.state for row in rows}
+
+    return read

@@ -1,0 +1,151 @@
+"""Planning snapshots an audience once."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import Engine, text
+
+from messaging.campaign.planning import check_campaign, plan_campaign
+from messaging.errors import InputError
+from messaging.storage import campaigns
+from schemas.campaign import CampaignSpec
+from schemas.states import CampaignState
+
+
+def test_planned_many_times_at_once_a_campaign_has_one_plan(ledger: Engine, audience, spec: CampaignSpec):
+    audience(*(f"reader{n}@example.org" for n in range(50)))
+
+    with ThreadPoolExecutor(8) as pool:
+        plans = list(pool.map(lambda _: plan_campaign(ledger, spec), range(8)))
+
+    assert [plan.created for plan in plans].count(True) == 1
+    assert {(plan.campaign_id, plan.recipients) for plan in plans} == {(plans[0].campaign_id, 50)}
+    with ledger.begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM attempts")).scalar_one() == 50
+
+
+def test_who_must_not_be_written_to_is_left_out_with_the_reason(ledger: Engine, audience, spec: CampaignSpec):
+    audience("ada@example.org", "bounced@example.org", "elsewhere@example.org")
+    audience("gone@example.org", status="unsubscribed")
+    audience("new@example.org", status="pending")
+    with ledger.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO suppressions (channel, address_key, reason, source, expires_at) VALUES
+                ('email', 'bounced@example.org', 'bounced', 'test', NULL),
+                ('email', 'elsewhere@example.org', 'manual', 'test', now() - interval '1 day')
+            """)
+        )
+        connection.execute(text("INSERT INTO contacts (phone) VALUES ('+447700900001')"))
+        connection.execute(
+            text("INSERT INTO audience_members (audience_id, contact_id) SELECT 1, max(id) FROM contacts")
+        )
+
+    plan = plan_campaign(ledger, spec)
+
+    assert plan.recipients == 2  # ada, and elsewhere whose suppression has expired
+    assert plan.excluded == {
+        "no e-mail address": 1,
+        "subscription not confirmed": 1,
+        "suppressed: bounced": 1,
+        "unsubscribed": 1,
+    }
+    assert check_campaign(ledger, spec).excluded == plan.excluded
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "most_batches", "sizes"),
+    [(4, 200, [4, 4, 2]), (10, 200, [10]), (1, 3, [4, 4, 2]), (100, 1, [10])],
+)
+def test_batches_have_the_size_asked_for_unless_there_would_be_too_many(
+    ledger: Engine, audience, spec: CampaignSpec, batch_size: int, most_batches: int, sizes: list[int]
+):
+    audience(*(f"reader{n}@example.org" for n in range(10)))
+    with ledger.begin() as connection:
+        campaign_id = campaigns.add(connection, spec, 1)
+        campaigns.plan(connection, campaign_id, batch_size, most_batches)
+
+        made = connection.execute(
+            text("""
+                SELECT count(*) FROM attempts a JOIN batches b ON b.id = a.batch_id
+                GROUP BY b.number ORDER BY b.number
+            """)
+        ).scalars()
+        assert list(made) == sizes
+
+
+def test_an_automatic_batch_is_some_seconds_of_sending_but_at_least_500(
+    ledger: Engine, audience, spec: CampaignSpec
+):
+    audience(*(f"reader{n}@example.org" for n in range(1200)))
+
+    plan = plan_campaign(ledger, spec.model_validate(spec.model_dump() | {"pacing": {"rate": "10/s"}}))
+
+    assert plan.batches == [1, 2, 3]
+
+
+def test_a_name_stands_for_one_content(ledger: Engine, audience, spec: CampaignSpec):
+    audience("ada@example.org")
+    plan_campaign(ledger, spec)
+
+    with pytest.raises(InputError, match="planned before with another subject"):
+        plan_campaign(ledger, spec.model_copy(update={"subject": "Something else"}))
+
+
+def test_account_and_pace_may_change_between_launches(ledger: Engine, audience, spec: CampaignSpec):
+    audience("ada@example.org")
+    plan_campaign(ledger, spec)
+
+    plan = plan_campaign(ledger, spec.model_copy(update={"account": "smtp-account/other"}))
+
+    assert (plan.created, plan.account) == (False, "smtp-account/other")
+
+
+def test_a_finished_campaign_stays_finished(ledger: Engine, audience, spec: CampaignSpec):
+    audience("ada@example.org")
+    plan = plan_campaign(ledger, spec)
+    with ledger.begin() as connection:
+        connection.execute(text("UPDATE attempts SET state = 'accepted'"))
+        campaigns.finish(connection, plan.campaign_id)
+
+    assert plan_campaign(ledger, spec).state is CampaignState.FINISHED
+
+
+def test_a_paused_campaign_runs_on_when_it_is_launched_again(ledger: Engine, audience, spec: CampaignSpec):
+    audience("ada@example.org")
+    plan = plan_campaign(ledger, spec)
+    with ledger.begin() as connection:
+        campaigns.pause(connection, plan.campaign_id, "the account is blocked")
+
+    plan_campaign(ledger, spec)
+
+    with ledger.begin() as connection:
+        assert campaigns.get(connection, plan.campaign_id).state is CampaignState.RUNNING
+
+
+def test_an_audience_that_is_not_there_is_refused_before_anything_is_written(
+    ledger: Engine, audience, spec: CampaignSpec
+):
+    audience("ada@example.org", name="staff")
+
+    with pytest.raises(InputError, match=r"no audience 'customers' \(audiences: staff\)"):
+        plan_campaign(ledger, spec)
+
+    with ledger.begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM campaigns")).scalar_one() == 0
+
+
+def test_a_merge_field_the_audience_does_not_have_is_refused(ledger: Engine, audience, spec: CampaignSpec):
+    audience("ada@example.org", city="Leeds")
+
+    with pytest.raises(InputError, match="ctiy"):
+        plan_campaign(ledger, spec.model_copy(update={"subject": "News from {{ ctiy }}"}))
+
+
+def test_a_check_counts_who_lacks_a_field(ledger: Engine, audience, spec: CampaignSpec):
+    audience("ada@example.org", city="Leeds")
+    audience("bo@example.org", "cy@example.org")
+
+    preflight = check_campaign(ledger, spec.model_copy(update={"subject": "News from {{ city }}"}))
+
+    assert (preflight.recipients, preflight.empty_fields) == (3, {"city": 2})

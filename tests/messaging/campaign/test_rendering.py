@@ -1,0 +1,281 @@
+"""Rendering: whatever the values, each message is the one that was meant."""
+
+import pickle
+import re
+from email import message_from_bytes, policy
+from email.header import decode_header, make_header
+from email.message import EmailMessage
+from email.utils import parsedate_to_datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from messaging.campaign.rendering import Recipient, Renderer, RenderError
+from messaging.campaign.templates import compile_templates, context
+from messaging.errors import InputError
+from schemas.campaign import CampaignSpec
+
+TOKEN = UUID("0190a3c4-5b6d-7e8f-9012-3456789abcde")
+URL = f"https://shop.example.org/u/{TOKEN}"
+HEADERS = {
+    *("to", "subject", "date", "message-id", "list-unsubscribe", "from", "list-id"),
+    *("list-unsubscribe-post", "mime-version", "content-type"),
+}
+NASTY = st.one_of(
+    st.text(st.characters(), max_size=300),  # lone surrogates too
+    st.text(st.characters(max_codepoint=0x2F), max_size=40),  # control characters
+    st.sampled_from(
+        [
+            "x\r\nBcc: eve@example.org",
+            "x\n\nBody",
+            "\x85\u2028\u2029\x0b\x0c",
+            ".",
+            "..\n.\r\n.",
+            "\u202egro.elpmaxe",
+            "</script><script>alert(1)</script>",
+            "=?utf-8?q?hidden?=",
+            "=?utf-8?b?",
+            'Doe, Jané (Q), "x" <eve@example.org>',
+            'a\\"b',
+            "👩‍👩‍👧‍👦" * 50,
+            "x" * 5000,
+            "word " * 300,
+            "From here",
+            "\ufeff",
+            "NUL\x00",
+        ]
+    ),
+)
+
+
+def spec(**changes: object) -> CampaignSpec:
+    values = {"subject": 'S {{ name | default("x") }} {{ city | default("y") }}'}
+    values["html"] = '<p>{{ city | default("y") }}</p>\n.\n{{ notes | default("z") }}{{ unsubscribe_url }}'
+    return CampaignSpec(
+        name="spring", account="smtp-account/demo", audience="Our Customers", **(values | changes)
+    )
+
+
+def recipient(**changes: object) -> Recipient:
+    values = {"token": TOKEN, "address": "ada@example.org", "name": "Ada", "phone": None, "attributes": {}}
+    return Recipient(**(values | changes))
+
+
+def renderer(
+    sender: str = "Shop <news@example.org>", url: str = "https://shop.example.org", **changes: object
+):
+    return Renderer(spec(**changes), 18, sender, url)
+
+
+def parsed(content: bytes) -> EmailMessage:
+    message = message_from_bytes(content, policy=policy.default)
+    assert not message.defects
+    return message
+
+
+def words(header: str) -> str:
+    return re.sub("[\\x00-\\x1f\\x7f-\\x9f\u2028\u2029\ud800-\udfff]+", " ", header).strip(" ")
+
+
+def lines(body: str) -> str:
+    body = re.sub("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\ud800-\udfff]", " ", body)
+    return body.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
+
+
+def assert_wire_is_sound(content: bytes) -> None:
+    assert re.search(rb"(?<!\r)\n|\r(?!\n)|\x00", content) is None
+    assert all(len(line) <= 998 for line in content.split(b"\r\n"))
+    assert content.isascii()
+
+
+RENDERER = renderer()
+TEMPLATES = compile_templates(spec())
+
+
+@given(name=st.none() | NASTY, city=NASTY, notes=NASTY)
+@settings(max_examples=150, deadline=None)
+def test_no_value_can_break_the_message_or_get_lost(name: str | None, city: str, notes: str):
+    attributes = {"City": city, "Notes": notes}
+    values = context(name, "ada@example.org", None, attributes, URL)
+    subject = words(TEMPLATES.subject.render(values))
+    to = recipient(name=name, attributes=attributes)
+    if len(subject) > 1000:
+        with pytest.raises(RenderError, match="subject is longer"):
+            RENDERER.render(to)
+        return
+
+    content = RENDERER.render(to).content
+
+    assert_wire_is_sound(content)
+    message = parsed(content)
+    assert {header.lower() for header in message} == HEADERS
+    assert len(message.keys()) == len(HEADERS)
+    assert message["Subject"] == subject
+    assert [address.addr_spec for address in message["To"].addresses] == ["ada@example.org"]
+    assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
+    text, html = (lines(part.get_content()) for part in message.iter_parts())
+    assert text == lines(TEMPLATES.text.render(values))
+    assert html == lines(TEMPLATES.html.render(values))
+
+
+@given(name=st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_a_name_arrives_as_it_is(name: str):
+    content = RENDERER.render(recipient(name=name)).content
+
+    raw = message_from_bytes(content)["To"].removesuffix("<ada@example.org>").strip()
+    read = str(make_header(decode_header(re.sub(r"\?=\s+=\?", "?==?", raw)))) if "=?" in raw else raw
+    if read.startswith('"') and "=?" not in raw:
+        read = re.sub(r"\\(.)", r"\1", read[1:-1])
+    assert re.sub(r"\s+", " ", read) == re.sub(r"\s+", " ", name.strip()) or not name.strip()
+
+
+@given(length=st.integers(20, 900))
+@settings(max_examples=60, deadline=None)
+def test_list_unsubscribe_and_message_id_are_plain_whatever_their_length(length: int):
+    url = "https://shop.example.org/"[: length - 1].ljust(length, "x")
+
+    rendered = renderer(url=url, sender=f"news@{'a' * 60}.{'b' * 60}.example.org").render(recipient())
+
+    assert f"\r\nList-Unsubscribe: <{url.rstrip('/')}/u/{TOKEN}>\r\n".encode() in rendered.content
+    assert b"\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" in rendered.content
+    assert f"\r\nMessage-ID: {rendered.message_id}\r\n".encode() in rendered.content
+    assert_wire_is_sound(rendered.content)
+
+
+def test_the_headers_say_who_writes_to_whom_about_what():
+    rendered = renderer(reply_to="Help <help@example.org>", subject_tag=True).render(recipient())
+
+    message = parsed(rendered.content)
+    assert message["From"] == "Shop <news@example.org>"
+    assert message["Reply-To"] == "Help <help@example.org>"
+    assert message["To"] == "Ada <ada@example.org>"
+    assert message["Subject"] == "S Ada y [CID:18]"
+    assert message["List-Id"] == "<our-customers.example.org>"
+    assert message["Message-ID"] == rendered.message_id
+    assert re.fullmatch(r"<[0-9a-f]{32}\.18@example\.org>", rendered.message_id)
+    assert parsedate_to_datetime(message["Date"]).utcoffset().total_seconds() == 0
+    assert RENDERER.envelope_sender == "news@example.org"
+
+
+def test_each_message_has_its_own_id():
+    assert len({RENDERER.render(recipient()).message_id for _ in range(50)}) == 50
+
+
+@pytest.mark.parametrize(
+    ("sender", "name", "address"),
+    [
+        ("news@example.org", "", "news@example.org"),
+        ("Café Zürich <news@example.org>", "Café Zürich", "news@example.org"),
+        ('"Shop, Inc." <news@example.org>', "Shop, Inc.", "news@example.org"),
+        ("Shop, Inc. <news@example.org>", "Shop, Inc.", "news@example.org"),
+        ("News <news@bücher.example.org>", "News", "news@xn--bcher-kva.example.org"),
+        ("news@intranet", "", "news@intranet"),
+    ],
+)
+def test_the_sender_may_have_a_name(sender: str, name: str, address: str):
+    content = renderer(sender).render(recipient()).content
+
+    (mailbox,) = parsed(content)["From"].addresses
+    assert (mailbox.display_name, mailbox.addr_spec) == (name, address)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["", "Shop", "Shop <news>", "a@b@example.org", "a@example.org\r\nBcc: e@example.org", "jörg@example.org"],
+)
+def test_a_sender_or_reply_to_that_is_no_address_is_refused(bad: str):
+    with pytest.raises(InputError, match="account's sender"):
+        renderer(bad)
+    if bad:
+        with pytest.raises(InputError, match="reply_to"):
+            renderer(reply_to=bad)
+
+
+@pytest.mark.parametrize(
+    "url", ["shop.example.org", "https://x.example/>\r\n", "https://é.example", f"https://{'x' * 900}"]
+)
+def test_a_public_url_that_cannot_stand_in_a_header_is_refused(url: str):
+    with pytest.raises(InputError, match="public URL"):
+        renderer(url=url)
+
+
+def test_a_local_part_beyond_ascii_makes_an_smtputf8_message():
+    content = RENDERER.render(recipient(address="jörg@example.org", name="Jörg")).content
+
+    assert "\r\n <jörg@example.org>\r\n".encode() in content
+    assert parsed(content)["Subject"] == "S Jörg y"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "ada",
+        "a b@example.org",
+        "a@example.org\r\nBcc: e@x.org",
+        "a@b>,<e@x.org",
+        "a,e@x.org",
+        "a@bücher.org",
+    ],
+)
+def test_an_address_that_cannot_stand_in_a_header_is_refused_alone(address: str):
+    with pytest.raises(RenderError, match="address"):
+        RENDERER.render(recipient(address=address))
+
+
+@pytest.mark.parametrize(
+    ("source", "field"),
+    [("{{ city }}", "city"), ('{{ contact["My City"] }}', "My City"), ("{{ city|upper }}", "city")],
+)
+def test_a_missing_value_names_the_field(source: str, field: str):
+    with pytest.raises(RenderError, match=f"^text: no value for merge field '{field}'$"):
+        renderer(text=source).render(recipient())
+
+
+def test_an_error_never_holds_a_value():
+    with pytest.raises(RenderError) as refused:
+        renderer(text="{{ notes < 3 }}").render(recipient(attributes={"Notes": "secret"}))
+
+    assert "secret" not in str(refused.value)
+    assert refused.value.__suppress_context__
+    assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)  # noqa: S301 - our own bytes
+
+
+def test_a_part_that_grows_too_long_is_refused():
+    with pytest.raises(RenderError, match=r"^html: is longer than 1,000,000 characters$"):
+        renderer(html="{{ notes }}" * 1000, text="x").render(recipient(attributes={"Notes": "x" * 5000}))
+
+
+def test_an_empty_subject_is_refused():
+    with pytest.raises(RenderError, match="subject is empty"):
+        renderer(subject="{% if city %}x{% endif %}").render(recipient())
+
+
+def test_html_in_a_value_is_escaped_in_html_and_raw_in_text():
+    content = renderer(text="{{ city }}").render(recipient(attributes={"City": '<b>"R&D"</b>'})).content
+
+    text, html = (lines(part.get_content()) for part in parsed(content).iter_parts())
+    assert text == '<b>"R&D"</b>'
+    assert "<p>&lt;b&gt;&#34;R&amp;D&#34;&lt;/b&gt;</p>" in html
+
+
+def test_a_campaign_of_text_alone_is_one_plain_part():
+    message = parsed(renderer(html=None, text="Hi\n.\nthere").render(recipient()).content)
+
+    assert message.get_content_type() == "text/plain"
+    assert message["Content-Transfer-Encoding"] == "7bit"
+    assert message.get_content() == "Hi\r\n.\r\nthere\r\n"
+
+
+def test_long_plain_subjects_fold_at_spaces():
+    subject = "  ".join(["spring"] * 60)
+
+    content = renderer(subject=subject).render(recipient()).content
+
+    (raw,) = re.findall(rb"Subject: .*?(?=\r\n\S)", content, re.DOTALL)
+    assert b"=?" not in raw
+    assert all(len(line) <= 78 for line in raw.split(b"\r\n"))
+    assert parsed(content)["Subject"] == subject

@@ -1,0 +1,278 @@
+"""A batch is sent once, and every recipient ends in one state that is true."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from sqlalchemy import Engine, text
+
+from messaging.campaign import sending
+from messaging.campaign.ledger import BatchLedger
+from messaging.campaign.planning import plan_campaign
+from messaging.campaign.sending import send_batch
+from messaging.campaign.working import next_work
+from messaging.errors import AccountError, CampaignStopped, LeaseLost, NotSent, Withdrawn
+from messaging.reports.numbers import campaign_report
+from messaging.storage import batches, campaigns
+from messaging.storage.attempts import Answer, Mark
+from schemas.campaign import CampaignSpec
+from schemas.report import Plan
+from schemas.states import AttemptState, CampaignState
+from tests.fakes.scripted_smtp import ScriptedSmtp, says
+
+ALL_KINDS = [
+    "ada@example.org",
+    "bo@example.org",
+    "greylist.cy@example.org",
+    "hangup.di@example.org",
+    "nobody.ed@example.org",
+    "drop.flo@example.org",
+]
+
+
+@pytest.fixture
+def plan(ledger: Engine, audience, spec: CampaignSpec) -> Plan:
+    audience(*ALL_KINDS)
+    return plan_campaign(ledger, spec)
+
+
+async def send_all(engine: Engine, run) -> None:
+    async for numbers in next_work(engine, run.campaign_id, None):
+        for number in numbers:
+            await send_batch(run, number)
+
+
+async def test_every_recipient_ends_in_the_state_that_the_server_gave_them(
+    ledger: Engine, plan: Plan, server, open_run, states
+):
+    async with open_run(plan.campaign_id, server.port) as run:
+        await send_all(ledger, run)
+
+    assert states() == {
+        "ada@example.org": "accepted",
+        "bo@example.org": "accepted",
+        "greylist.cy@example.org": "accepted",  # the second time
+        "hangup.di@example.org": "accepted",  # the second time: nothing had been handed over
+        "nobody.ed@example.org": "rejected",
+        "drop.flo@example.org": "unknown",
+    }
+    report = campaign_report(ledger, plan.campaign_id)
+    assert server.received() == report.totals.accepted + 1  # the sandbox keeps what it did not answer for
+    assert report.state is CampaignState.FINISHED
+    assert report.reasons["550 5.1.1"] == 1
+
+
+async def test_a_finished_campaign_sends_nothing_more(ledger: Engine, plan: Plan, server, open_run):
+    async with open_run(plan.campaign_id, server.port) as run:
+        await send_all(ledger, run)
+        received = server.received()
+        await send_all(ledger, run)
+        report = await send_batch(run, 1)
+
+    assert server.received() == received
+    assert report.answers == 0
+
+
+async def test_who_is_suppressed_after_planning_is_not_written_to(
+    ledger: Engine, plan: Plan, server, open_run, states
+):
+    with ledger.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO suppressions (channel, address_key, reason, source)
+                VALUES ('email', 'ada@example.org', 'complained', 'test')
+            """)
+        )
+    async with open_run(plan.campaign_id, server.port) as run:
+        await send_all(ledger, run)
+
+    assert states()["ada@example.org"] == "suppressed"
+    assert not any("ada@example.org" in file.read_text() for file in (server.outbox / "new").iterdir())
+
+
+async def test_a_paused_campaign_hands_nothing_over(ledger: Engine, plan: Plan, server, open_run, states):
+    with ledger.begin() as connection:
+        campaigns.pause(connection, plan.campaign_id, "lunch")
+    async with open_run(plan.campaign_id, server.port) as run:
+        report = await send_batch(run, 1)
+        await send_all(ledger, run)
+
+    assert (report.answers, server.received()) == (0, 0)
+    assert set(states().values()) == {"queued"}
+
+
+async def test_a_recipient_whose_message_cannot_be_made_is_rejected_alone(
+    ledger: Engine, audience, spec: CampaignSpec, server, open_run, states
+):
+    audience("ada@example.org", city="Leeds")
+    audience("bo@example.org")
+    plan = plan_campaign(ledger, spec.model_copy(update={"subject": "News from {{ city }}"}))
+    async with open_run(plan.campaign_id, server.port) as run:
+        await send_all(ledger, run)
+
+    assert states() == {"ada@example.org": "accepted", "bo@example.org": "rejected"}
+    assert "city" in next(iter(campaign_report(ledger, plan.campaign_id).reasons))
+
+
+async def test_with_the_server_away_everyone_stays_queued(plan: Plan, open_run, states):
+    async with open_run(plan.campaign_id, port=1, connections=1) as run:
+        with pytest.raises(NotSent):
+            await send_batch(run, 1)
+
+    assert set(states().values()) == {"queued"}
+
+
+async def test_an_account_that_cannot_go_on_pauses_the_campaign(ledger: Engine, plan: Plan, open_run, states):
+    class Blocked:
+        connections = 2
+
+        def sender(self):
+            return self
+
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *_):
+            return None
+
+        async def send(self, *_):
+            raise AccountError("the server refuses our login (535)")
+
+    async with open_run(plan.campaign_id, port=1) as run:
+        run.pool = Blocked()
+        with pytest.raises(AccountError):
+            await send_batch(run, 1)
+
+    report = campaign_report(ledger, plan.campaign_id)
+    assert (report.state, report.paused_because) == (
+        CampaignState.PAUSED,
+        "the server refuses our login (535)",
+    )
+    assert set(states().values()) == {"queued"}
+
+
+async def test_a_batch_another_sender_holds_is_left_alone(ledger: Engine, plan: Plan, server, open_run):
+    with ledger.begin() as connection:
+        assert batches.claim(connection, plan.campaign_id, 1, "another") is not None
+    async with open_run(plan.campaign_id, server.port) as run:
+        report = await send_batch(run, 1)
+
+    assert (report.claimed, server.received()) == (False, 0)
+
+
+def take_over(ledger: Engine, plan: Plan) -> None:
+    with ledger.begin() as connection:
+        connection.execute(text("UPDATE batches SET lease_expires_at = now() - interval '1 second'"))
+        assert batches.claim(connection, plan.campaign_id, 1, "another") is not None
+
+
+async def test_after_a_take_over_the_former_sender_can_neither_mark_nor_record(
+    ledger: Engine, plan: Plan, states
+):
+    with ledger.begin() as connection:
+        lease = batches.claim(connection, plan.campaign_id, 1, "orphan")
+    writer = BatchLedger(ledger, lease)
+    with pytest.raises(LeaseLost):
+        async with writer:
+            await writer.dispatch(Mark(1, "one@example.org"))
+            take_over(ledger, plan)
+            writer.record(Answer(1, AttemptState.ACCEPTED))
+            with pytest.raises(LeaseLost):
+                await writer.dispatch(Mark(2, "two@example.org"))
+
+    # The one that was on its way when we were cut off is a known unknown; the other is untouched.
+    assert [states()[address] for address in ALL_KINDS[:2]] == ["unknown", "queued"]
+
+
+async def test_marks_of_all_connections_share_a_round_with_the_answers_before_them(
+    ledger: Engine, plan: Plan, states
+):
+    with ledger.begin() as connection:
+        lease = batches.claim(connection, plan.campaign_id, 1, "us")
+    async with BatchLedger(ledger, lease) as writer:
+        await asyncio.gather(*(writer.dispatch(Mark(n, f"{n}@example.org")) for n in (1, 2, 3)))
+        assert list(states().values())[:3] == ["dispatched"] * 3
+        writer.record(Answer(1, AttemptState.ACCEPTED, code=250))
+        writer.record(Answer(2, AttemptState.REJECTED, code=550))
+        await writer.dispatch(Mark(4, "4@example.org"))
+        assert list(states().values())[:4] == ["accepted", "rejected", "dispatched", "dispatched"]
+        writer.record(Answer(3, AttemptState.UNKNOWN))
+        writer.record(Answer(4, AttemptState.ACCEPTED))
+
+    assert list(states().values())[:4] == ["accepted", "rejected", "unknown", "accepted"]
+    with ledger.begin() as connection:
+        assert batches.claim(connection, plan.campaign_id, 1, "next") is not None  # it was given back
+
+
+async def test_an_attempt_is_marked_once(ledger: Engine, plan: Plan):
+    with ledger.begin() as connection:
+        lease = batches.claim(connection, plan.campaign_id, 1, "us")
+    async with BatchLedger(ledger, lease) as writer:
+        await writer.dispatch(Mark(1, "one@example.org"))
+        with pytest.raises(Withdrawn):
+            await writer.dispatch(Mark(1, "again@example.org"))
+        writer.record(Answer(1, AttemptState.ACCEPTED))
+        with pytest.raises(Withdrawn):
+            await writer.dispatch(Mark(1, "again@example.org"))
+
+
+async def test_pausing_is_felt_at_the_next_mark(ledger: Engine, plan: Plan):
+    with ledger.begin() as connection:
+        lease = batches.claim(connection, plan.campaign_id, 1, "us")
+    async with BatchLedger(ledger, lease) as writer:
+        await writer.dispatch(Mark(1, "one@example.org"))
+        writer.record(Answer(1, AttemptState.ACCEPTED))
+        with ledger.begin() as connection:
+            campaigns.pause(connection, plan.campaign_id, "lunch")
+        with pytest.raises(CampaignStopped):
+            await writer.dispatch(Mark(2, "two@example.org"))
+
+
+async def test_a_recipient_that_is_always_deferred_is_given_up_in_the_end(
+    ledger: Engine, audience, spec: CampaignSpec, open_run, states
+):
+    audience("ada@example.org")
+    plan = plan_campaign(ledger, spec)
+    smtp = ScriptedSmtp({"RCPT": says("450 4.2.1 try again in 7 minutes")})
+    waits = []
+    async with smtp.running(), open_run(plan.campaign_id, smtp.port) as run:
+        for _ in range(sending.MOST_TRIES):
+            await send_batch(run, 1)
+            with ledger.begin() as connection:
+                waits += connection.execute(
+                    text(
+                        "SELECT extract(epoch FROM not_before - now())::float FROM attempts "
+                        "WHERE state = 'queued'"
+                    )
+                ).scalars()
+                connection.execute(text("UPDATE attempts SET not_before = NULL"))
+
+    assert states() == {"ada@example.org": "rejected"}
+    assert len(waits) == sending.MOST_TRIES - 1
+    assert all(410 < wait < 520 for wait in waits)  # the seven minutes it asked for, and a little spread
+    assert campaign_report(ledger, plan.campaign_id).reasons == {"gave up after 5 tries: 450 4.2.1": 1}
+
+
+def test_waits_double_when_the_server_names_none():
+    waits = [sending.backoff(tries, None) for tries in range(8)]
+
+    assert all(60 * 2**n <= wait <= 72 * 2**n for n, wait in enumerate(waits[:6]))
+    assert all(wait <= 1.2 * sending.LONGEST_WAIT for wait in waits)
+
+
+async def test_told_to_stop_it_finishes_what_is_in_flight(
+    ledger: Engine, audience, spec: CampaignSpec, open_run, states
+):
+    audience(*(f"reader{n}@example.org" for n in range(20)))
+    plan = plan_campaign(ledger, spec)
+    smtp = ScriptedSmtp({"DOT": says("250 2.0.0 taken", stores=True, after_seconds=0.4)})
+    async with smtp.running(), open_run(plan.campaign_id, smtp.port, 2) as run:
+        sender = asyncio.create_task(send_batch(run, 1))
+        await asyncio.sleep(0.6)
+        sender.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sender
+
+    counts = Counter(states().values())
+    assert set(counts) == {"accepted", "queued"}  # nothing unknown, nothing left dispatched
+    assert counts["accepted"] == len(smtp.stored) < 20

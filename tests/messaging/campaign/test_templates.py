@@ -1,0 +1,256 @@
+"""Templates: what they may hold, which fields they use, and the text made from HTML."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from messaging.campaign.templates import Templates, check_fields, compile_templates, context, field_name
+from messaging.errors import InputError
+from schemas.campaign import CampaignSpec
+
+
+def templates(**parts: str) -> Templates:
+    values = {"subject": "Hello"} | parts
+    return compile_templates(
+        CampaignSpec(name="spring", account="smtp-account/demo", audience="customers", **values)
+    )
+
+
+def text_of(html: str, **values: object) -> str:
+    return templates(html=html).text.render(values)
+
+
+def problem_with(**parts: str) -> str:
+    with pytest.raises(InputError) as refused:
+        templates(**parts)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "{{ ''.__class__ }}",
+        "{{ ''['__class__'] }}",
+        "{{ ''|attr('__class__') }}",
+        "{{ name.__class__.__mro__[1].__subclasses__() }}",
+        "{{ contact.__init__ }}",
+        "{{ contact['x'].__class__ }}",
+        "{{ contact['x']['__class__'] }}",
+        "{{ contact[name] }}",
+        "{{ contact }}",
+        "{{ contact.items() }}",
+        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+        "{{ joiner.__init__ }}",
+        "{{ lipsum.__globals__ }}",
+        "{{ namespace() }}",
+        "{{ self }}",
+        "{{ self._TemplateReference__context }}",
+        "{{ super() }}",
+        "{{ dict(a=1) }}",
+        "{{ {'a': 1} }}",
+        "{{ range(10**9)|list }}",
+        "{% for x in range(10**9) %}{{ x }}{% endfor %}",
+        "{% for x in name %}{{ x }}{% endfor %}",
+        "{{ 10**10 }}",
+        "{{ 9**9**9 }}",
+        "{{ 'x' * 10**9 }}",
+        "{{ name * 1000000 }}",
+        "{{ 'a' ~ 'b' }}",
+        "{{ '%1000000000s'|format(name) }}",
+        "{{ '%1000000000s' % name }}",
+        "{{ '{:>1000000000}'.format(1) }}",
+        "{{ name|center(1000000000) }}",
+        "{{ name|replace('', 'aaaaaaaa') }}",
+        "{{ name|safe }}",
+        "{{ name|map('upper') }}",
+        "{{ [1]|join(name) }}",
+        "{{ name|default(*[1]) }}",
+        "{{ name|default(**contact) }}",
+        "{{ name is divisibleby 3 }}",
+        "{{ 'x' if name }}",
+        "{% set x = 1 %}",
+        "{% set x %}{{ name }}{% endset %}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}",
+        "{% from 'os' import path %}",
+        "{% extends 'base.html' %}",
+        "{% block x %}{% endblock %}",
+        "{% macro x() %}{{ x() }}{% endmacro %}",
+        "{% call x() %}{% endcall %}",
+        "{% filter upper %}x{% endfilter %}",
+        "{% with x = 1 %}{% endwith %}",
+        "{% autoescape false %}{{ name }}{% endautoescape %}",
+        "{% do name %}",
+        "{% debug %}",
+        "{{ " + "(" * 2000 + "1" + ")" * 2000 + " }}",
+        "{{ " + "not " * 5000 + "name }}",
+        "{{ " + "name and " * 5000 + "name }}",
+        "{{ name" + "|upper" * 5000 + " }}",
+        "{{ " + "9" * 5000 + " }}",
+        "{% if name %}" * 500 + "{% endif %}" * 500,
+        "{{ name",
+        "{% if name %}",
+    ],
+)
+@pytest.mark.parametrize("part", ["html", "text"])
+def test_a_hostile_or_broken_template_is_refused_before_anything_is_sent(part: str, payload: str):
+    assert problem_with(**{part: "Hi " + payload}).startswith(f"{part}: ")
+
+
+def test_a_mistake_is_named_with_part_and_line():
+    assert problem_with(text="x", subject="Hi {{ name }") == "subject: line 1: unexpected '}'"
+    assert problem_with(html="<p>\n<p>{{ name.x }}").startswith("html: line 2: a dot cannot be used")
+
+
+@pytest.mark.parametrize("written", ["{{ First Name }}", "{{ First-Name }}"])
+def test_a_column_with_spaces_gets_a_hint(written: str):
+    assert "{{ first_name }}" in problem_with(text=written)
+
+
+def test_rounding_is_bounded():
+    rendered = templates(text="{{ price|round(2) }} {{ 1|round(999999999) }}").text.render(price="3.14159")
+
+    assert rendered == "3.14 1.0"
+
+
+def test_conditions_filters_and_comparisons_work():
+    source = (
+        '{% if plan in ["Gold", "Silver"] and not trial %}{{ plan|upper }}{% elif plan == "Free" %}free'
+        '{% else %}{{ plan | default("none") }}{% endif %} {{ city|truncate(3, true, "") if city else "?" }}'
+    )
+    text = templates(text=source).text
+
+    assert text.render(plan="Gold", city="Liverpool") == "GOLD Liv"
+    assert text.render(plan="Free") == "free ?"
+    assert text.render() == "none ?"
+
+
+def test_the_fields_of_all_parts_are_known():
+    used = templates(subject="{{ name }}", html="<p>{{ city }}", text='{{ contact["First Name"] }}{{ plan }}')
+
+    assert used.fields == {"name", "city", "plan"}
+    assert used.columns == {"First Name"}
+
+
+def test_known_fields_pass_under_both_names():
+    used = templates(text='{{ name }}{{ unsubscribe_url }}{{ first_name }}{{ contact["First Name"] }}')
+
+    check_fields(used, {"First Name": 12})
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{ citty }}", "unknown merge field 'citty'; did you mean 'city'? Known fields: city, email,"),
+        ('{{ contact["city"] }}', "unknown merge field 'city'; did you mean 'city'?"),
+        ("{{ zzz }}{{ qqq }}", "unknown merge fields 'qqq', 'zzz'. Known fields:"),
+        ("{{ lipsum }}", "unknown merge field 'lipsum'"),
+    ],
+)
+def test_an_unknown_field_is_named_with_what_was_meant(source: str, expected: str):
+    with pytest.raises(InputError) as refused:
+        check_fields(templates(text=source), ["City"])
+
+    assert expected in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "field"),
+    [
+        ("First Name", "first_name"),
+        ("E-mail", "e_mail"),
+        ("Prénom", "prenom"),
+        ("Straße", "strasse"),
+        ("2nd line", "_2nd_line"),
+        ("  Ünïts / month ", "units_month"),
+        ("客户", "客户"),
+        ("한국", "한국"),
+        ("%", "_"),
+    ],
+)
+def test_a_column_becomes_an_identifier(column: str, field: str):
+    assert field_name(column) == field
+
+
+@given(st.text(max_size=30))
+@settings(max_examples=100, deadline=None)
+def test_a_field_name_stays_what_it_is(column: str):
+    assert field_name(field_name(column)) == field_name(column)
+
+
+def test_empty_values_are_left_out_and_standard_fields_win():
+    values = context(
+        " ", "ada@example.org", None, {"Name": "x", "Email": "y", "City": "", "Plan": "Gold"}, "u"
+    )
+
+    assert values == {
+        "email": "ada@example.org",
+        "unsubscribe_url": "u",
+        "plan": "Gold",
+        "contact": {"Name": "x", "Email": "y", "Plan": "Gold"},
+    }
+
+
+def test_a_contact_without_a_value_gets_the_default():
+    text = templates(text='{{ name | default("there") }} {{ contact["items"] | default("none") }}').text
+
+    assert text.render(context(None, "a@example.org", None, {}, "u")) == "there none"
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        ('<p>Hi {{ name | default("there &quot;you&quot;") }},</p>', "Hi there &quot;you&quot;,"),
+        ("<p>Hi {{ name|default('a  <b>  c') }}</p>", "Hi a  <b>  c"),
+        ('<a href="{{ url | default("https://x.example/?a=1&amp;b=2") }}">Go</a>', "[Go](https://x.example/?a=1&amp;b=2)"),
+        ('<a href="https://x.example/?c={{ code }}&amp;d=1">Go &amp; see</a>', "[Go & see](https://x.example/?c=A&B&d=1)"),
+        ('<a href="{{ code }}">{{ code }}</a>', "[A&B](A&B)"),
+        ('<a href="https://x.example">https://x.example</a>', "https://x.example"),
+        ("<p>one</p>{% if vip %}<p>VIP</p>{% endif %}<p>two</p>", "one\n\ntwo"),
+        ("<table>{% if vip %}<tr><td>VIP</td></tr>{% endif %}<tr><td>all</td></tr></table>", "all"),
+        ("<ul><li>a</li>{% if code %}<li>{{ code }}</li>{% else %}b{% endif %}</ul>", "* a\n  * A&B"),
+        ("<p>a</p><!-- {% if vip %} --><p>VIP</p><!-- {% endif %} -->", "a"),
+        ("<p {% if vip %}class='x'{% endif %} style=\"color: {{ code }}\">a</p>", "a"),
+        ("<style>p > a {}</style><title>t</title><script>x</script>{# note #}<p>a", "a"),
+        ("<p>{% raw %}{{ not a field }}{% endraw %}</p>", "{{ not a field }}"),
+        ("<p>&#123;&#123; name }} &#123;% x %}</p>", "{{ name }} {% x %}"),
+        ("<p>{% if 1 < 2 %}a &lt; b{% endif %}</p>", "a < b"),
+        ("<table><tr><td><p>one</p></td><td>two</td></tr></table>", "one\n\ntwo"),
+        ("<p>Café \ue0000\ue001 \U0001f600 {{ code }}</p>", "Café 0 😀 A&B"),
+        ('<?xml version="1.0" encoding="latin-1"?><meta charset="latin-1"><p>é', "é"),
+        ("plain words", "plain words"),
+        ("<p>{{ code }}</p>", "A&B"),
+    ],
+)  # fmt: skip
+def test_the_text_says_what_the_html_says(html: str, expected: str):
+    lines = text_of(html, code="A&B").splitlines()
+
+    assert "\n".join(line.strip() if len(lines) == 1 else line.rstrip() for line in lines).strip() == expected
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<!-- {% if vip %} x --><p>VIP</p><!-- {% endif %} -->",
+        "<title>{% if vip %}</title><p>VIP</p>{% endif %}",
+        "<title>{% if vip %}a{% else %}</title><p>VIP</p>{% endif %}",
+    ],
+)
+def test_a_condition_that_the_text_would_lose_is_refused(html: str):
+    assert "text: cannot be made" in problem_with(html=html)
+
+
+@pytest.mark.parametrize("html", ["<img src=x>", "<!-- a -->", " ", "<p>{% if x %}{% endif %}</p>"])
+def test_html_without_words_needs_a_text_part(html: str):
+    assert "give the campaign a text part" in problem_with(html=html)
+
+
+@pytest.mark.parametrize("html", ["<div>" * 200 + "x", "<pre>x" + " " * 190_000 + "x", "[" * 190_000])
+def test_odd_html_does_not_take_long(html: str):
+    started = time.process_time()
+
+    assert text_of(html)
+
+    assert time.process_time() - started < 2  # a quadratic pattern takes a minute
