@@ -32,6 +32,8 @@ app = typer.Typer(
 account_app = typer.Typer(help="Accounts that send, kept as Prefect blocks.", no_args_is_help=True)
 app.add_typer(account_app, name="account")
 
+_STOPPED = "stopped; what is missing is sent by: outflow retry {!r}"
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.yaml", help="The campaign's definition.")]
 CampaignName = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's name.")]
@@ -134,7 +136,8 @@ def up(
             async with serving.worker(WORK_POOL) as worker:
                 console.show(
                     f"Prefect UI  http://{host}:{port}\n"
-                    f"Prefect API {api_url}  (other commands on this machine find it by themselves)\n"
+                    f"Prefect API {api_url}  (outflow finds it by itself; for prefect: "
+                    f"export PREFECT_API_URL={api_url})\n"
                     "A worker is running. Ctrl-C stops all."
                 )
                 await worker.wait()
@@ -233,7 +236,7 @@ def import_command(  # noqa: PLR0913 - one argument per option
         {
             "file": str(file.resolve()),
             "audience": audience,
-            "region": region.upper() if region else None,
+            "region": region.upper() if region else "",
             "columns": dict(_pair(value, "--map") for value in columns or []),
             "consent": consent,
         },
@@ -300,7 +303,9 @@ def send(campaign: CampaignFile, *, as_json: AsJson = False) -> None:
     from flows.launch_campaign import launch_campaign
     from messaging.reports.watching import with_progress
 
-    _finish(_run(with_progress(spec.name, launch_campaign(spec))), as_json=as_json)
+    _finish(
+        _run(with_progress(spec.name, launch_campaign(spec)), _STOPPED.format(spec.name)), as_json=as_json
+    )
 
 
 @app.command()
@@ -332,7 +337,9 @@ def retry(
     from flows.retry_campaign import retry_campaign
     from messaging.reports.watching import with_progress
 
-    _finish(_run(with_progress(campaign, retry_campaign(request))), as_json=as_json)
+    _finish(
+        _run(with_progress(campaign, retry_campaign(request)), _STOPPED.format(campaign)), as_json=as_json
+    )
 
 
 @app.command()
@@ -411,7 +418,7 @@ def _reach_prefect() -> None:
     choose_server(settings().home, console.say)
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def _run(work: Coroutine[Any, Any, T], stopped: str = "stopped") -> T:
     """Run to the end; on Ctrl-C or SIGTERM messages in flight finish first."""
 
     async def stoppable() -> T:
@@ -424,7 +431,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(stoppable())
     except asyncio.CancelledError:
-        console.err.print("outflow: stopped. `outflow retry CAMPAIGN` sends what is missing.")
+        console.say(f"outflow: {stopped}")
         sys.exit(130)
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.base import Schema
+from schemas.base import OptionalText, Schema
 from schemas.states import AttemptState, Channel
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -17,27 +17,25 @@ MAX_TEMPLATE_SIZE = 200_000  # characters; Prefect takes 524,288 bytes of parame
 class Pacing(Schema):
     """How fast a campaign may go."""
 
-    rate: str | None = Field(
-        default=None,
-        description="At most this many messages per second (s), minute (m), hour (h) or day (d). "
-        "Empty: as fast as the account takes them.",
+    rate: OptionalText = Field(
+        default="",
+        description="At most this many messages per second (s), minute (m), hour (h) or day (d), as in 50/s "
+        "or 3000/h. Empty: as fast as the account takes them.",
         examples=["50/s", "3000/h"],
     )
 
     @field_validator("rate")
     @classmethod
-    def _is_a_rate(cls, value: str | None) -> str | None:
-        if value is None or value == "":
-            return None
+    def _is_a_rate(cls, value: str) -> str:
         match = _RATE.fullmatch(value.strip())
-        if match is None or float(match[1]) == 0:
+        if value and (match is None or float(match[1]) == 0):
             raise ValueError(f"{value!r} is not a rate: write a number, a slash and s, m, h or d, as in 50/s")
         return value
 
     @property
     def per_second(self) -> float | None:
         """Messages per second, or None for no limit."""
-        match = _RATE.fullmatch(self.rate.strip()) if self.rate else None
+        match = _RATE.fullmatch(self.rate.strip())
         return float(match[1]) / _SECONDS[match[2]] if match else None
 
 
@@ -49,9 +47,9 @@ class CampaignSpec(Schema):
         examples=["spring-offer"],
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$",
     )
-    channel: Literal[Channel.EMAIL] = Field(default=Channel.EMAIL, description="How the message travels.")
+    channel: Channel = Field(default=Channel.EMAIL, description="How the message travels.")
     account: str = Field(
-        description="The account that sends, as type/name of a block.",
+        description="The account that sends, as type/name of a block: smtp-account/main.",
         examples=["smtp-account/main"],
         pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
     )
@@ -64,21 +62,21 @@ class CampaignSpec(Schema):
         min_length=1,
         max_length=1000,
     )
-    html: str | None = Field(
-        default=None,
+    html: OptionalText = Field(
+        default="",
         title="HTML part",
-        description="The HTML template itself, or the path of a file that holds it.",
+        description="The HTML template itself, or the path of a file that holds it: examples/campaign.html.",
         examples=["examples/campaign.html"],
         max_length=MAX_TEMPLATE_SIZE,
     )
-    text: str | None = Field(
-        default=None,
+    text: OptionalText = Field(
+        default="",
         title="Text part",
         description="The text template itself, or the path of a .txt file; made from the HTML when empty.",
         max_length=MAX_TEMPLATE_SIZE,
     )
-    reply_to: str | None = Field(
-        default=None,
+    reply_to: OptionalText = Field(
+        default="",
         title="Reply-To",
         description="Address that answers go to, when it is not the sender's.",
         examples=["help@example.org"],

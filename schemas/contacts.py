@@ -2,14 +2,15 @@
 
 from pydantic import Field
 
-from schemas.base import Schema
+from schemas.base import OptionalText, Schema
 
 
 class ImportRequest(Schema):
     """Parameters of the import-contacts flow: references to a file, never its rows."""
 
     file: str = Field(
-        description="Path of the contacts file, as the worker sees it: CSV in UTF-8 with a header row.",
+        description="Path of the contacts file, as the worker sees it: examples/contacts.csv. "
+        "CSV in UTF-8 with a header row.",
         examples=["examples/contacts.csv"],
         min_length=1,
     )
@@ -19,11 +20,11 @@ class ImportRequest(Schema):
         min_length=1,
         max_length=200,
     )
-    region: str | None = Field(
-        default=None,
-        description="Country of phone numbers written without a country code, as two letters (ISO 3166).",
+    region: OptionalText = Field(
+        default="",
+        description="Country of phone numbers written without a country code, as two letters (ISO 3166): GB.",
         examples=["GB"],
-        pattern=r"^[A-Z]{2}$",
+        pattern=r"^([A-Z]{2})?$",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -31,9 +32,10 @@ class ImportRequest(Schema):
         description="Which column holds what, for headers that are not recognised: "
         '{"email": "Correo", "name": "Titular", "phone": "Contacto"}.',
     )
-    consent: str | None = Field(
-        default=None,
-        description="Why these people may be written to, kept with each new contact.",
+    consent: OptionalText = Field(
+        default="",
+        description="Why these people may be written to, kept with each new contact: "
+        "newsletter form on example.org, 2026-10.",
         examples=["newsletter form on example.org, 2026-10"],
         max_length=1000,
     )

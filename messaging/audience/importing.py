@@ -30,10 +30,10 @@ def import_file(engine: Engine, request: ImportRequest) -> ImportReport:
         DatabaseError: The ledger did not take it; nothing was written, so calling again is safe.
     """
     started = time.perf_counter()
-    check_region(request.region)
+    check_region(request.region or None)
     sheet = read_csv(Path(request.file))
     columns = find_columns(sheet.header, request.columns, sheet.file_name)
-    judged = judge(sheet, columns, request.region)
+    judged = judge(sheet, columns, request.region or None)
     contacts, attributes = merge_contacts(judged, columns)
     refused = refused_rows(judged, columns)
     counts = {
@@ -60,7 +60,7 @@ def import_file(engine: Engine, request: ImportRequest) -> ImportReport:
                 _csv(contacts),
                 audience_id=audience_id,
                 import_id=import_id,
-                consent=request.consent,
+                consent=request.consent or None,
             )
     except (DBAPIError, psycopg.Error) as error:
         # PostgreSQL's own text quotes the row it stumbled over, which is a person's.

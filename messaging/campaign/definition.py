@@ -37,7 +37,7 @@ def resolve_templates(spec: CampaignSpec, folder: Path) -> CampaignSpec:
     contents = {
         part: _read(folder / value.strip(), MAX_TEMPLATE_SIZE)
         for part, value in (("html", spec.html), ("text", spec.text))
-        if value is not None and _is_path(value)
+        if _is_path(value)
     }
     return spec.model_copy(update=contents)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import platform
 import random
@@ -25,6 +26,8 @@ from messaging.storage.campaigns import Campaign
 from messaging.storage.totals import by_batch
 from schemas.report import BatchReport, Totals
 from schemas.states import AttemptState, Outcome
+
+_log = logging.getLogger(__name__)
 
 MOST_TRIES: Final = 5  # definite "not now" answers before we give up on a recipient
 FIRST_WAIT: Final = 60.0  # seconds; doubles with each try, unless the provider names a wait
@@ -81,11 +84,22 @@ async def send_batch(run: CampaignRun, number: int) -> BatchReport:
     """
     lease = await asyncio.to_thread(_claim, run, number)
     if lease is None:
+        _log.info("batch %d is held by another sender", number)
         return BatchReport(number=number, claimed=False)
     async with BatchLedger(run.engine, lease) as ledger:
         sending = _BatchSending(run, lease, ledger)
         await sending.finish()
     totals = await asyncio.to_thread(_totals, run, number)
+    _log.info(
+        "batch %d: %d answers now; of %d recipients %d accepted, %d rejected, %d unknown, %d left",
+        number,
+        sending.answers,
+        totals.planned,
+        totals.accepted,
+        totals.rejected,
+        totals.unknown,
+        totals.unfinished,
+    )
     return BatchReport(number=number, claimed=True, answers=sending.answers, totals=totals)
 
 

@@ -1,0 +1,112 @@
+"""A real server schedules, and a real worker runs what is deployed."""
+
+import asyncio
+import csv
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.schedules import IntervalSchedule
+from sqlalchemy import Engine, text
+
+DEPLOYMENTS = {"import-contacts", "launch-campaign", "retry-campaign", "send-batches"}
+
+# Prefect's client leaves sockets to the garbage collector when a loop ends.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@pytest.fixture
+async def prefect(installation):
+    async with PrefectClient(api=installation.api_url) as client:
+        yield client
+
+
+async def finished(client: PrefectClient, run):
+    for _ in range(240):
+        run = await client.read_flow_run(run.id)
+        if run.state is not None and run.state.is_final():
+            return run
+        await asyncio.sleep(0.5)
+    pytest.fail(f"{run.name} did not end: {run.state}")
+
+
+async def logged(client: PrefectClient, start: str) -> bool:
+    for _ in range(40):  # log lines travel in batches
+        if any(log.message.startswith(start) for log in await client.read_logs(limit=200)):
+            return True
+        await asyncio.sleep(0.5)
+    return False
+
+
+async def run_deployed(client: PrefectClient, name: str, parameters: dict):
+    deployment = await client.read_deployment_by_name(f"{name}/{name}")
+    run = await client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+    return await finished(client, run)
+
+
+async def test_the_server_inserts_runs_for_a_schedule(prefect: PrefectClient):
+    deployment = await prefect.read_deployment_by_name("retry-campaign/retry-campaign")
+    every_hour = DeploymentScheduleCreate(schedule=IntervalSchedule(interval=timedelta(hours=1)), active=True)
+    [schedule] = await prefect.create_deployment_schedules(deployment.id, [every_hour])
+    try:
+        of_it = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]))
+        for _ in range(180):
+            runs = await prefect.read_flow_runs(flow_run_filter=of_it)
+            if runs:
+                break
+            await asyncio.sleep(0.5)
+        assert {run.state.name for run in runs} == {"Scheduled"}
+    finally:
+        await prefect.delete_deployment_schedule(deployment.id, schedule.id)
+
+
+async def test_making_everything_again_changes_nothing(prefect: PrefectClient, outflow):
+    before = {deployment.name: deployment.id for deployment in await prefect.read_deployments()}
+
+    again = await asyncio.to_thread(outflow, "init", "--json")
+
+    assert again.code == 0, again.err
+    assert set(before) == DEPLOYMENTS
+    assert {deployment.name: deployment.id for deployment in await prefect.read_deployments()} == before
+
+
+async def test_a_worker_runs_a_campaign_from_the_file_to_the_report(
+    prefect: PrefectClient, ledger: Engine, server, account: str, tmp_path: Path
+):
+    contacts = tmp_path / "contacts.csv"
+    with contacts.open("w", newline="") as file:
+        rows = [["Name", "E-mail", "City", "Plan"]]
+        rows += [[f"Reader {n}", f"reader{n}@example.org", "Leeds", "pro"] for n in range(60)]
+        rows += [["", "nobody@example.org", "", ""], ["", "not an address", "", ""]]
+        csv.writer(file).writerows(rows)
+    imported = await run_deployed(
+        prefect, "import-contacts", {"request": {"file": str(contacts), "audience": "customers"}}
+    )
+    assert imported.state.is_completed(), imported.state.message
+
+    campaign = {
+        "name": "by-worker",
+        "account": account,
+        "audience": "customers",
+        "subject": "Hello {{ name | default('there') }}",
+        "html": "examples/campaign.html",  # relative to where the worker runs deployments
+        "batch_size": 20,
+    }
+    launched = await run_deployed(prefect, "launch-campaign", {"campaign": campaign})
+
+    assert launched.state.is_completed(), launched.state.message
+    assert launched.name == "launch-by-worker"
+    with ledger.begin() as connection:
+        states = dict(
+            connection.execute(text("SELECT state, count(*) FROM attempts GROUP BY state")).tuples().all()
+        )
+    assert states == {"accepted": 60, "rejected": 1}
+    assert server.received() == 60
+    assert await logged(prefect, "batch 1: 20 answers")  # our own lines reach the run's page
+
+    again = await run_deployed(prefect, "launch-campaign", {"campaign": campaign})
+    assert again.state.is_completed(), again.state.message
+    assert server.received() == 60
