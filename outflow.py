@@ -17,6 +17,7 @@ import typer
 from deployments import environment
 from messaging.errors import InputError, MessagingError
 from messaging.reports import console
+from messaging.storage.failing import database_errors
 
 if TYPE_CHECKING:
     from schemas.report import CampaignReport
@@ -43,7 +44,8 @@ def main() -> None:
     """Run a command; print an error a person can act on instead of a traceback."""
     environment.apply()
     try:
-        app()
+        with database_errors():
+            app()
     except MessagingError as error:
         if "--json" in sys.argv:
             console.show_json({"error": str(error)})

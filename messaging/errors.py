@@ -46,3 +46,5 @@ class CampaignStopped(MessagingError):
 
 class LeaseLost(MessagingError):
     """Another sender holds the batch; stop before sending anything more."""
+
+    retryable = True

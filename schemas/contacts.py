@@ -4,6 +4,8 @@ from pydantic import Field
 
 from schemas.base import OptionalText, Schema
 
+_ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
+
 
 class ImportRequest(Schema):
     """Parameters of the import-contacts flow: references to a file, never its rows."""
@@ -19,6 +21,7 @@ class ImportRequest(Schema):
         examples=["customers"],
         min_length=1,
         max_length=200,
+        pattern=_ONE_LINE,
     )
     region: OptionalText = Field(
         default="",
@@ -38,6 +41,7 @@ class ImportRequest(Schema):
         "newsletter form on example.org, 2026-10.",
         examples=["newsletter form on example.org, 2026-10"],
         max_length=1000,
+        pattern=_ONE_LINE,
     )
 
 

@@ -10,6 +10,7 @@ from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
 
 from messaging.errors import MessagingError
+from messaging.storage.failing import database_errors
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,7 +24,8 @@ def guarded() -> Iterator[None]:
         MessagingError: Ours, unchanged; or the replacement.
     """
     try:
-        yield
+        with database_errors():
+            yield
     except MessagingError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, its text stays here

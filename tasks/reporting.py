@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -20,6 +21,8 @@ from messaging.reports.markdown import campaign_markdown
 from messaging.storage.engine import engine
 from schemas.report import CampaignReport
 from tasks.guarding import in_thread
+
+_log = logging.getLogger("messaging.progress")  # the tree that Prefect forwards to the run's page
 
 PROGRESS_SECONDS = 5.0
 MOST_ROWS = 1000  # a larger table is no longer read by anyone, and Prefect drops its event
@@ -48,6 +51,13 @@ async def _watch(campaign_id: int, artifact: UUID) -> None:
 
 
 async def _update(campaign_id: int, artifact: UUID) -> None:
+    try:
+        await _show(campaign_id, artifact)
+    except Exception as error:  # noqa: BLE001 - no display may stop the sending
+        _log.warning("the progress of campaign %d could not be shown (%s)", campaign_id, type(error).__name__)
+
+
+async def _show(campaign_id: int, artifact: UUID) -> None:
     report = await in_thread(lambda: numbers.campaign_report(engine(), campaign_id))
     planned, left = report.totals.planned, report.totals.unfinished
     await aupdate_progress_artifact(

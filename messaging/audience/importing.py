@@ -5,17 +5,15 @@ import time
 from pathlib import Path
 
 import polars as pl
-import psycopg
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
 from messaging.audience.columns import Columns, find_columns
 from messaging.audience.judging import judge
 from messaging.audience.merging import merge_contacts, refused_rows
 from messaging.audience.phones import check_region
 from messaging.audience.reading import read_csv
-from messaging.errors import DatabaseError
 from messaging.storage.contacts import add_contacts, ensure_audience
+from messaging.storage.failing import database_errors
 from messaging.storage.imports import add_import, add_refused_rows
 from schemas.contacts import ImportReport, ImportRequest
 
@@ -42,32 +40,28 @@ def import_file(engine: Engine, request: ImportRequest) -> ImportReport:
         "refused": refused.height,
         "duplicates": judged.height - contacts.height - refused.height,
     }
-    try:
-        with engine.begin() as connection:
-            audience_id = ensure_audience(connection, request.audience)
-            import_id = add_import(
-                connection,
-                audience_id=audience_id,
-                file_name=sheet.file_name,
-                sha256=sheet.sha256,
-                columns=_read_as(columns, attributes),
-                attributes=attributes,
-                **counts,
-            )
-            add_refused_rows(connection, _csv(refused.select(pl.lit(import_id), pl.all())))
-            add_contacts(
-                connection,
-                _csv(contacts),
-                audience_id=audience_id,
-                import_id=import_id,
-                consent=request.consent or None,
-            )
-    except (DBAPIError, psycopg.Error) as error:
-        # PostgreSQL's own text quotes the row it stumbled over, which is a person's.
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        raise DatabaseError(
-            f"The database did not take {sheet.file_name} ({type(cause).__name__}); nothing was written."
-        ) from None
+    with (
+        database_errors(f"the ledger did not take {sheet.file_name}; nothing was written"),
+        engine.begin() as connection,
+    ):
+        audience_id = ensure_audience(connection, request.audience)
+        import_id = add_import(
+            connection,
+            audience_id=audience_id,
+            file_name=sheet.file_name,
+            sha256=sheet.sha256,
+            columns=_read_as(columns, attributes),
+            attributes=attributes,
+            **counts,
+        )
+        add_refused_rows(connection, _csv(refused.select(pl.lit(import_id), pl.all())))
+        add_contacts(
+            connection,
+            _csv(contacts),
+            audience_id=audience_id,
+            import_id=import_id,
+            consent=request.consent or None,
+        )
     return ImportReport(
         import_id=import_id,
         audience=request.audience,

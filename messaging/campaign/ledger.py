@@ -13,12 +13,12 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
 
-from messaging.errors import CampaignStopped, DatabaseError, LeaseLost, MessagingError, Withdrawn
+from messaging.errors import CampaignStopped, LeaseLost, MessagingError, Withdrawn
 from messaging.storage import attempts, batches
 from messaging.storage.attempts import Answer, Mark
 from messaging.storage.batches import HEARTBEAT_SECONDS, Lease
+from messaging.storage.failing import database_errors
 
 T = TypeVar("T")
 
@@ -134,12 +134,8 @@ class BatchLedger:
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
         def in_thread() -> T:
-            try:
-                with self._engine.begin() as connection:
-                    return work(connection)
-            except SQLAlchemyError as error:
-                # Its text holds statements and parameters, people among them.
-                raise DatabaseError(f"the ledger did not answer ({type(error).__name__})") from None
+            with database_errors(), self._engine.begin() as connection:
+                return work(connection)
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, in_thread)
 

@@ -1,8 +1,8 @@
 """Rendering: the bytes of one recipient's message."""
 
 import base64
+import hashlib
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -127,7 +127,10 @@ class Renderer:
         if not _ADDRESS.fullmatch(recipient.address):
             raise RenderError("the address cannot stand in a header")
         unsubscribe_url = f"{self._public_url}/u/{recipient.token}"
-        message_id = f"<{secrets.token_hex(16)}.{self._campaign_id}@{self._domain}>"
+        # The same for every try, so that a receiver who sees two copies can tell; hashed, because a
+        # Message-ID travels on in replies and the token unsubscribes.
+        name_of_attempt = hashlib.sha256(recipient.token.bytes).hexdigest()[:32]
+        message_id = f"<{name_of_attempt}.{self._campaign_id}@{self._domain}>"
         values = context(
             recipient.name, recipient.address, recipient.phone, recipient.attributes, unsubscribe_url
         )
@@ -145,6 +148,8 @@ class Renderer:
         if templates.html:
             html = _body("html", templates.html, values)
             message.add_alternative(html, subtype="html", cte=_encoding(html))
+            # Chosen here, because the generator would compile a pattern for each of its own.
+            message.set_boundary(f"=_{name_of_attempt}")
         return Rendered(message.as_bytes(), message_id)
 
     def _subject(self, rendered: str) -> str:

@@ -188,7 +188,7 @@ def test_a_failure_leaves_nothing_half_written_and_names_nobody(ledger: Engine, 
         )
     try:
         with pytest.raises(
-            DatabaseError, match=r"did not take people customers.csv \(CheckViolation\)"
+            DatabaseError, match=r"did not take people customers.csv; nothing was written \(CheckViolation\)"
         ) as raised:
             load(HEADER + "Ada,ada@example.org,,\nBob,bob@example.org,,\nBad,bad,,\n")
     finally:

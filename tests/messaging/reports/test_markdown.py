@@ -1,0 +1,118 @@
+"""A campaign's report tells its figures in Markdown that renders."""
+
+import pytest
+
+from messaging.reports.markdown import campaign_markdown
+from schemas.report import CampaignReport, Totals
+from schemas.states import CampaignState
+
+
+@pytest.fixture
+def report() -> CampaignReport:
+    return CampaignReport(
+        campaign_id=7,
+        campaign="spring-offer",
+        state=CampaignState.FINISHED,
+        totals=Totals(accepted=1_200, rejected=40, unknown=10),
+        batches=3,
+        excluded={"unsubscribed": 5},
+        reasons={"550 5.1.1": 40, "no answer": 10},
+        started_at=None,
+        finished_at=None,
+        seconds=2.5,
+    )
+
+
+def changed(report: CampaignReport, **values: object) -> str:
+    return campaign_markdown(report.model_copy(update=values))
+
+
+def table(markdown: str) -> dict[str, str]:
+    """Read the first two cells of every row."""
+    rows = (line.strip("|").split("|") for line in markdown.splitlines() if line.startswith("| "))
+    return {row[0].strip(" *"): row[1].strip(" *") for row in rows}
+
+
+def test_its_headline_holds_the_figures(report: CampaignReport):
+    lines = campaign_markdown(report).splitlines()
+
+    assert lines[0] == "# Campaign spring-offer: finished"
+    assert lines[2] == (
+        "**1,200 of 1,250** recipients accepted (96.0 % of those answered), 2.5 seconds, "
+        "500 messages per second, 3 batches."
+    )
+
+
+def test_its_table_counts_every_state(report: CampaignReport):
+    counts = table(campaign_markdown(report))
+
+    assert counts["planned"] == "1,250"
+    assert {state: counts[state] for state in Totals.model_fields} == {
+        "queued": "0",
+        "dispatched": "0",
+        "accepted": "1,200",
+        "rejected": "40",
+        "unknown": "10",
+        "suppressed": "0",
+        "cancelled": "0",
+    }
+
+
+def test_it_counts_reasons_and_who_was_left_out(report: CampaignReport):
+    counts = table(campaign_markdown(report))
+
+    assert (counts["550 5.1.1"], counts["no answer"], counts["unsubscribed"]) == ("40", "10", "5")
+
+
+@pytest.mark.parametrize("heading", ["Why not accepted", "Left out when planning"])
+def test_without_reasons_there_is_no_table_of_them(report: CampaignReport, heading: str):
+    assert heading in campaign_markdown(report)
+    assert heading not in changed(report, reasons={}, excluded={})
+
+
+def test_a_pipe_or_line_break_in_a_reason_stays_in_its_cell(report: CampaignReport):
+    markdown = changed(report, reasons={"one | two\nthree": 1})
+
+    assert "| one \\| two three | 1 |" in markdown.splitlines()
+
+
+def test_a_paused_campaign_says_why_and_how_to_go_on(report: CampaignReport):
+    markdown = changed(
+        report,
+        state=CampaignState.PAUSED,
+        totals=Totals(accepted=1, queued=2),
+        paused_because="login refused",
+    )
+
+    assert "# Campaign spring-offer: paused" in markdown
+    assert "**Paused because** login refused" in markdown
+    assert "**Not done:** `outflow retry spring-offer` sends only what is missing." in markdown
+
+
+def test_a_finished_campaign_asks_for_nothing(report: CampaignReport):
+    assert "Not done" not in campaign_markdown(report)
+    assert "unknown:**" not in changed(report, totals=Totals(accepted=1))
+
+
+def test_it_says_how_to_see_who_is_unknown(report: CampaignReport):
+    assert "**10 unknown:** `outflow report spring-offer` names them." in campaign_markdown(report)
+    assert "`outflow report 'spring offer'`" in changed(report, campaign="spring offer")
+
+
+@pytest.mark.parametrize(("batches", "words"), [(0, "0 batches."), (1, "1 batch."), (2, "2 batches.")])
+def test_one_batch_is_a_batch(report: CampaignReport, batches: int, words: str):
+    assert f", {words}" in changed(report, batches=batches)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.0, "0.0 seconds"), (59.94, "59.9 seconds"), (61.0, "1 min 01 s"), (3_720.0, "1 h 02 min")],
+)
+def test_it_says_how_long_in_fitting_units(report: CampaignReport, seconds: float, words: str):
+    assert f", {words}," in changed(report, seconds=seconds)
+
+
+def test_before_any_answer_there_is_no_percentage(report: CampaignReport):
+    markdown = changed(report, totals=Totals(queued=3), seconds=0.0)
+
+    assert "**0 of 3** recipients accepted, 0.0 seconds, 0 messages per second" in markdown
