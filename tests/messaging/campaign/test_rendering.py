@@ -6,7 +6,7 @@ from email import message_from_bytes, policy
 from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, settings
@@ -160,8 +160,12 @@ def test_the_headers_say_who_writes_to_whom_about_what():
     assert RENDERER.envelope_sender == "news@example.org"
 
 
-def test_each_message_has_its_own_id():
-    assert len({RENDERER.render(recipient()).message_id for _ in range(50)}) == 50
+def test_each_recipient_has_a_message_id_and_keeps_it_over_tries():
+    ids = {RENDERER.render(recipient(token=uuid4())).message_id for _ in range(50)}
+
+    assert len(ids) == 50
+    assert RENDERER.render(recipient()).message_id == RENDERER.render(recipient()).message_id
+    assert TOKEN.hex not in RENDERER.render(recipient()).message_id  # it travels on in replies
 
 
 @pytest.mark.parametrize(
