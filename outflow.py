@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from deployments import environment
-from messaging.errors import InputError, MessagingError
+from messaging.errors import InputError, MessagingError, NotSent
 from messaging.reports import console
 from messaging.storage.failing import database_errors
 
@@ -47,9 +47,12 @@ def main() -> None:
         with database_errors():
             app()
     except MessagingError as error:
+        text = str(error)
+        if isinstance(error, NotSent):
+            text += ". Who is left stays queued: see to the server, then run the same command again"
         if "--json" in sys.argv:
-            console.show_json({"error": str(error)})
-        console.err.print(f"outflow: {error}", style="red", markup=False)
+            console.show_json({"error": text})
+        console.err.print(f"outflow: {text}", style="red", markup=False)
         sys.exit(1)
 
 
@@ -330,10 +333,10 @@ def retry(
     from messaging.storage.engine import engine
     from schemas.campaign import RetryRequest
 
-    request = _validated(
-        RetryRequest,
-        {"campaign": campaign, "batches": batches or None, "states": states.split(",") if states else []},
-    )
+    chosen = [state.strip() for state in states.split(",")] if states else []
+    if unfit := set(chosen) - {"rejected", "unknown"}:
+        raise InputError(f"--state takes rejected and unknown, not {', '.join(sorted(unfit))}")
+    request = _validated(RetryRequest, {"campaign": campaign, "batches": batches or None, "states": chosen})
     campaign_named(engine(), campaign)
     _reach_prefect()
     from flows.retry_campaign import retry_campaign

@@ -16,7 +16,7 @@ from messaging.campaign.definition import load_campaign
 from schemas.base import Schema
 from schemas.contacts import ImportReport, ImportRequest
 from schemas.report import CampaignReport
-from tasks.accounts import add_account
+from tasks.accounts import add_account, remove_account
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 _BEHAVIOURS = {"nobody": 0.02, "greylist": 0.01}  # shares of generated contacts that the sandbox treats so
@@ -38,7 +38,7 @@ async def run_demo(home: Path, recipients: int | None, say: Callable[[str], None
     outbox.mkdir(parents=True, mode=0o700)
     with sandbox.running(outbox) as server, tempfile.TemporaryDirectory() as scratch:
         say(f"sandbox SMTP server on {server.host}:{server.port}, which keeps what it receives in {outbox}")
-        await add_account(
+        account = await add_account(
             "smtp",
             "demo",
             {
@@ -56,11 +56,12 @@ async def run_demo(home: Path, recipients: int | None, say: Callable[[str], None
         imported = await import_contacts(ImportRequest(file=str(contacts), audience=name, region="GB"))
         say(f"sending to {imported.imported:,} contacts")
         spec = load_campaign(EXAMPLES / "campaign.yaml")
-        changes: dict[str, object] = {"name": name, "audience": name}
+        changes: dict[str, object] = {"name": name, "audience": name, "account": account}
         if recipients is not None:
             # The example's small batches and gentle pace suit its few hundred contacts.
             changes |= {"pacing": {}, "batch_size": "auto"}
         campaign = await launch_campaign(spec.model_validate(spec.model_dump() | changes))
+        await remove_account(account)  # its server is about to stop
         return DemoReport(imported=imported, campaign=campaign, received=server.received(), outbox=outbox)
 
 

@@ -65,7 +65,8 @@ class CampaignSpec(Schema):
     html: OptionalText = Field(
         default="",
         title="HTML part",
-        description="The HTML template itself, or the path of a file that holds it: examples/campaign.html.",
+        description="The HTML template itself, or the path of a file that holds it: examples/campaign.html. "
+        "A path starts from the campaign's file, or in the UI from the folder where Outflow is installed.",
         examples=["examples/campaign.html"],
         max_length=MAX_TEMPLATE_SIZE,
     )

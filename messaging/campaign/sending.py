@@ -216,7 +216,7 @@ class _BatchSending:
         except Withdrawn:
             return  # the ledger has noted why
         except Unknown as error:
-            self._record(Answer(attempt.id, AttemptState.UNKNOWN, reason=str(error)))
+            self._record(Answer(attempt.id, AttemptState.UNKNOWN, reason=f"no answer: {error}"))
         except (NotSent, AccountError):
             self._ledger.record(Answer(attempt.id, AttemptState.QUEUED, wait=1.0))
             raise

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from messaging.reports.markdown import campaign_markdown
+from messaging.reports.markdown import campaign_markdown, duration
 from schemas.contacts import ImportReport
 from schemas.report import CampaignReport, Preflight
 
@@ -87,7 +87,7 @@ def show_preflight(preflight: Preflight) -> None:
     _show_counts("Left out", preflight.excluded)
     _show_counts("Contacts without a value for a merge field", preflight.empty_fields)
     if preflight.seconds_at_least is not None:
-        show(f"At its pace it takes at least {preflight.seconds_at_least:,.0f} s.")
+        show(f"At its pace it takes at least {duration(preflight.seconds_at_least)}.")
 
 
 def _show_counts(title: str, counts: dict[str, int]) -> None:

@@ -13,6 +13,27 @@ _MEANINGS = {
     "dispatched": "on its way, no answer yet",
 }
 
+_STATUSES = {  # RFC 3463, section 3, and RFC 7505 for 5.1.10
+    "5.1.0": "bad address",
+    "5.1.1": "no such mailbox",
+    "5.1.2": "no such domain",
+    "5.1.3": "bad address syntax",
+    "5.1.6": "the mailbox has moved",
+    "5.1.10": "the domain takes no mail",
+    "5.2.0": "trouble with the mailbox",
+    "5.2.1": "the mailbox is disabled",
+    "5.2.2": "the mailbox is full",
+    "5.2.3": "the message is too long for the mailbox",
+    "5.3.4": "the message is too big for the server",
+    "5.4.1": "the recipient's server does not answer",
+    "5.4.4": "no route to the recipient's server",
+    "5.7.0": "refused for security reasons",
+    "5.7.1": "refused by the server's policy",
+    "4.2.1": "not now: the mailbox takes no mail",
+    "4.2.2": "not now: the mailbox is full",
+    "4.7.1": "not now: refused by the server's policy",
+}
+
 
 def campaign_markdown(report: CampaignReport) -> str:
     """Return the report of one campaign."""
@@ -23,7 +44,7 @@ def campaign_markdown(report: CampaignReport) -> str:
         *([f"**Paused because** {report.paused_because}", ""] if report.paused_because else []),
         f"**{report.totals.accepted:,} of {report.totals.planned:,}** recipients accepted"
         + (f" ({success:.1f} % of those answered)" if success is not None else "")
-        + f", {_duration(report.seconds)}, {report.messages_per_second:,.0f} messages per second, "
+        + f", {duration(report.seconds)}, {report.messages_per_second:,.0f} messages per second, "
         f"{report.batches:,} {'batch' if report.batches == 1 else 'batches'}.",
         "",
         "| Recipients | Count | Meaning |",
@@ -32,7 +53,8 @@ def campaign_markdown(report: CampaignReport) -> str:
     ]
     counts = report.totals.model_dump()
     lines += [f"| {state} | {counts[state]:,} | {meaning} |" for state, meaning in _MEANINGS.items()]
-    lines += _table("Why not accepted", "Reason", report.reasons)
+    reasons = {_in_words(reason): n for reason, n in report.reasons.items()}
+    lines += _table("Why not accepted", "Reason", reasons)
     lines += _table("Left out when planning", "Reason", report.excluded)
     if report.totals.unknown:
         lines += [
@@ -42,6 +64,11 @@ def campaign_markdown(report: CampaignReport) -> str:
     if report.totals.queued and report.state is not CampaignState.FINISHED:
         lines += ["", f"**Not done:** `outflow retry {_quoted(report.campaign)}` sends only what is missing."]
     return "\n".join(lines) + "\n"
+
+
+def _in_words(reason: str) -> str:
+    status = reason.rpartition(" ")[2]
+    return f"{reason}: {_STATUSES[status]}" if status in _STATUSES else reason
 
 
 def _table(title: str, head: str, counts: dict[str, int]) -> list[str]:
@@ -59,7 +86,8 @@ def _quoted(name: str) -> str:
     return f"'{name}'" if " " in name else name
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time as a person would say it."""
     if seconds < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.1f} seconds"
     minutes, rest = divmod(round(seconds), 60)
