@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -20,9 +20,12 @@ from messaging.reports import console
 from messaging.storage.failing import database_errors
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from schemas.report import CampaignReport
 
 T = TypeVar("T")
+M = TypeVar("M", bound="BaseModel")
 
 app = typer.Typer(
     help="Personalised bulk email campaigns: import contacts, check, send, report.",
@@ -33,6 +36,8 @@ app = typer.Typer(
 account_app = typer.Typer(help="Accounts that send, kept as Prefect blocks.", no_args_is_help=True)
 app.add_typer(account_app, name="account")
 
+_MOST_NAMED = 100
+_VERBOSE = {"--verbose", "-v"}
 _STOPPED = "stopped; what is missing is sent by: outflow retry {!r}"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -47,13 +52,19 @@ def main() -> None:
         with database_errors():
             app()
     except MessagingError as error:
-        text = str(error)
-        if isinstance(error, NotSent):
-            text += ". Who is left stays queued: see to the server, then run the same command again"
-        if "--json" in sys.argv:
-            console.show_json({"error": text})
-        console.err.print(f"outflow: {text}", style="red", markup=False)
-        sys.exit(1)
+        _refuse(str(error))
+    except Exception as error:
+        if _VERBOSE & set(sys.argv):
+            raise
+        where = "outflow " + " ".join(["--verbose", *sys.argv[1:2], "…"])
+        _refuse(f"unexpected {type(error).__name__}; to see where: {where}")
+
+
+def _refuse(text: str) -> NoReturn:
+    if "--json" in sys.argv:
+        console.show_json({"error": text})
+    console.err.print(f"outflow: {text}", style="red", markup=False)
+    sys.exit(1)
 
 
 @app.callback()
@@ -146,7 +157,7 @@ def up(
                     "A worker is running. Ctrl-C stops all."
                 )
                 await worker.wait()
-                raise MessagingError("the worker stopped by itself: run with --verbose to see why")
+                raise MessagingError("the worker stopped by itself: `outflow --verbose up` shows why")
 
     _run(serve())
 
@@ -234,7 +245,7 @@ def import_command(  # noqa: PLR0913 - one argument per option
     """Take every good row of a file into an audience; keep every bad one with its reason."""
     from schemas.contacts import ImportRequest
 
-    if not file.is_file():  # before Prefect is started, which takes seconds
+    if not file.exists():  # before Prefect is started, which takes seconds
         raise InputError(f"there is no file {file}")
     request = _validated(
         ImportRequest,
@@ -283,7 +294,7 @@ def check(campaign: CampaignFile, *, as_json: AsJson = False) -> None:
 
     met = _run(verify_account.fn(spec.account))
     if as_json:
-        console.show_json({**preflight.model_dump(mode="json"), "account": met})
+        console.show_json({**preflight.model_dump(mode="json"), "met": met})
         return
     console.show_preflight(preflight)
     console.show(f"Account {spec.account}: {met}")
@@ -308,9 +319,7 @@ def send(campaign: CampaignFile, *, as_json: AsJson = False) -> None:
     from flows.launch_campaign import launch_campaign
     from messaging.reports.watching import with_progress
 
-    _finish(
-        _run(with_progress(spec.name, launch_campaign(spec)), _STOPPED.format(spec.name)), as_json=as_json
-    )
+    _finish(spec.name, with_progress(spec.name, launch_campaign(spec)), as_json=as_json)
 
 
 @app.command()
@@ -329,22 +338,26 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Send what a crash, a pause or an absent server left undone; only that."""
-    from messaging.reports.numbers import campaign_named
+    from messaging.campaign.finding import campaign_named
     from messaging.storage.engine import engine
     from schemas.campaign import RetryRequest
+    from schemas.states import CampaignState
 
     chosen = [state.strip() for state in states.split(",")] if states else []
     if unfit := set(chosen) - {"rejected", "unknown"}:
         raise InputError(f"--state takes rejected and unknown, not {', '.join(sorted(unfit))}")
     request = _validated(RetryRequest, {"campaign": campaign, "batches": batches or None, "states": chosen})
-    campaign_named(engine(), campaign)
+    found = campaign_named(engine(), campaign)
+    if found.state is CampaignState.FINISHED and not chosen:
+        raise InputError(
+            f"nothing of campaign {campaign!r} is missing, so nothing was sent; to send again to those who "
+            "were rejected: --state rejected"
+        )
     _reach_prefect()
     from flows.retry_campaign import retry_campaign
     from messaging.reports.watching import with_progress
 
-    _finish(
-        _run(with_progress(campaign, retry_campaign(request)), _STOPPED.format(campaign)), as_json=as_json
-    )
+    _finish(campaign, with_progress(campaign, retry_campaign(request)), as_json=as_json)
 
 
 @app.command()
@@ -354,7 +367,8 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show where campaigns stand."""
-    from messaging.reports.numbers import all_reports, campaign_named, campaign_report
+    from messaging.campaign.finding import campaign_named
+    from messaging.reports.numbers import all_reports, campaign_report
     from messaging.storage.engine import engine
 
     if campaign is not None:
@@ -373,7 +387,8 @@ def status(
 @app.command("report")
 def report_command(campaign: CampaignName, *, as_json: AsJson = False) -> None:
     """Print a campaign's report, and name the recipients whose answer never came."""
-    from messaging.reports.numbers import campaign_named, campaign_report, unknown_recipients
+    from messaging.campaign.finding import campaign_named
+    from messaging.reports.numbers import campaign_report, unknown_recipients
     from messaging.storage.engine import engine
 
     campaign_id = campaign_named(engine(), campaign).id
@@ -391,27 +406,32 @@ def report_command(campaign: CampaignName, *, as_json: AsJson = False) -> None:
         return
     console.show_report(report)
     if unknown:
-        console.show("Unknown, never sent again by themselves: " + ", ".join(unknown))
+        more = (
+            f", and {len(unknown) - _MOST_NAMED:,} more (--json names all)"
+            if len(unknown) > _MOST_NAMED
+            else ""
+        )
+        console.show(f"Unknown, never sent again by themselves: {', '.join(unknown[:_MOST_NAMED])}{more}")
 
 
 @app.command()
 def doctor(*, as_json: AsJson = False) -> None:
     """Say what is wrong with this installation, and what to do about it."""
     _reach_prefect()
-    from deployments.diagnosing import Finding, Verdict, diagnose
+    from deployments.diagnosing import Finding, Severity, diagnose
 
     async def look() -> list[Finding]:
         findings = []
         async for finding in diagnose():
             if not as_json:
-                console.show(f"{finding.verdict:4} {finding.what}: {finding.text}")
+                console.show(f"{finding.severity:4} {finding.what}: {finding.text}")
             findings.append(finding)
         return findings
 
     findings = _run(look())
     if as_json:
         console.show_json({"findings": [finding.model_dump(mode="json") for finding in findings]})
-    if any(finding.verdict is Verdict.FAIL for finding in findings):
+    if any(finding.severity is Severity.FAIL for finding in findings):
         sys.exit(1)
 
 
@@ -440,15 +460,15 @@ def _run(work: Coroutine[Any, Any, T], stopped: str = "stopped") -> T:
         sys.exit(130)
 
 
-def _validated(model: Any, values: dict[str, Any]) -> Any:  # noqa: ANN401 - a pydantic model in, its instance out
+def _validated(model: type[M], values: dict[str, Any]) -> M:
     from pydantic import ValidationError
+
+    from schemas.problems import first_problem
 
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: {first['msg']}, not {first['input']!r}") from None
+        raise InputError(first_problem(model, error)) from None
 
 
 def _pair(value: str, where: str) -> tuple[str, str]:
@@ -480,7 +500,12 @@ def _setting(value: str) -> tuple[str, str]:
     return key, rest
 
 
-def _finish(report: "CampaignReport", *, as_json: bool) -> None:
+def _finish(campaign: str, work: "Coroutine[Any, Any, CampaignReport]", *, as_json: bool) -> None:
+    """Await a campaign's flow and print its figures."""
+    try:
+        report = _run(work, _STOPPED.format(campaign))
+    except NotSent as error:
+        raise NotSent(f"{error}. Who is left stays queued; the same command again sends to them") from None
     if as_json:
         console.show_json(console.campaign_json(report))
     else:

@@ -3,11 +3,13 @@
 from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from blocks.account import Account
+from messaging.campaign.rendering import mailbox
 from messaging.channels import smtp
 from messaging.channels.base import SenderPool
+from messaging.errors import InputError
 
 
 class SmtpAccount(Account):
@@ -35,6 +37,15 @@ class SmtpAccount(Account):
     messages_per_connection: int = Field(
         default=100, ge=1, description="Messages after which a connection is closed and opened anew."
     )
+
+    @field_validator("sender")
+    @classmethod
+    def _is_a_mailbox(cls, value: str) -> str:
+        try:
+            mailbox("sender", value)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return value
 
     @property
     def sender_header(self) -> str:

@@ -3,7 +3,8 @@
 import csv
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from schemas.contacts import ImportReport, ImportRequest
 from schemas.report import CampaignReport
 from tasks.accounts import add_account, remove_account
 
+_SENDER = "Example Shop <news@shop.example.org>"
 EXAMPLES = Path(__file__).parent.parent / "examples"
 _BEHAVIOURS = {"nobody": 0.02, "greylist": 0.01}  # shares of generated contacts that the sandbox treats so
 
@@ -38,16 +40,6 @@ async def run_demo(home: Path, recipients: int | None, say: Callable[[str], None
     outbox.mkdir(parents=True, mode=0o700)
     with sandbox.running(outbox) as server, tempfile.TemporaryDirectory() as scratch:
         say(f"sandbox SMTP server on {server.host}:{server.port}, which keeps what it receives in {outbox}")
-        account = await add_account(
-            "smtp",
-            "demo",
-            {
-                "host": server.host,
-                "port": str(server.port),
-                "security": "none",
-                "sender": "Example Shop <news@shop.example.org>",
-            },
-        )
         contacts = EXAMPLES / "contacts.csv"
         if recipients is not None:
             contacts = Path(scratch) / "contacts.csv"
@@ -56,13 +48,24 @@ async def run_demo(home: Path, recipients: int | None, say: Callable[[str], None
         imported = await import_contacts(ImportRequest(file=str(contacts), audience=name, region="GB"))
         say(f"sending to {imported.imported:,} contacts")
         spec = load_campaign(EXAMPLES / "campaign.yaml")
-        changes: dict[str, object] = {"name": name, "audience": name, "account": account}
+        changes: dict[str, object] = {"name": name, "audience": name}
         if recipients is not None:
             # The example's small batches and gentle pace suit its few hundred contacts.
             changes |= {"pacing": {}, "batch_size": "auto"}
-        campaign = await launch_campaign(spec.model_validate(spec.model_dump() | changes))
-        await remove_account(account)  # its server is about to stop
+        async with _account_at(server, name) as account:
+            launched = spec.model_validate(spec.model_dump() | changes | {"account": account})
+            campaign = await launch_campaign(launched)
         return DemoReport(imported=imported, campaign=campaign, received=server.received(), outbox=outbox)
+
+
+@asynccontextmanager
+async def _account_at(server: sandbox.Sandbox, name: str) -> AsyncIterator[str]:
+    values = {"host": server.host, "port": str(server.port), "security": "none", "sender": _SENDER}
+    account = await add_account("smtp", name, values)
+    try:
+        yield account
+    finally:
+        await remove_account(account)  # its server is about to stop
 
 
 def _write_contacts(path: Path, count: int) -> None:

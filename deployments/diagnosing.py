@@ -13,19 +13,19 @@ from prefect.exceptions import ObjectNotFound
 
 from deployments.bootstrap import WORK_POOL
 from messaging.errors import MessagingError
-from messaging.settings import settings
+from messaging.settings import Settings, settings
 from messaging.storage.engine import engine
 from schemas.base import Schema
 from tasks.accounts import list_accounts, verify_account
 
 _ROOM = 1_000_000_000  # bytes; a ledger of a million recipients takes about half of it
 _BOUNDS = {
-    "fastapi": "0.151",
+    "fastapi": "0.155",
     "sqlalchemy": "2.1",
 }  # the first versions Prefect 3.8's server does not work with
 
 
-class Verdict(StrEnum):
+class Severity(StrEnum):
     """How bad a finding is."""
 
     OK = "ok"
@@ -37,7 +37,7 @@ class Finding(Schema):
     """One thing looked at."""
 
     what: str
-    verdict: Verdict
+    severity: Severity
     text: str
 
 
@@ -45,6 +45,7 @@ async def diagnose() -> AsyncIterator[Finding]:
     """Look at each part that a campaign needs."""
     yield _versions()
     yield _room()
+    yield _public_url()
     yield await _ledger()
     async for finding in _prefect():
         yield finding
@@ -58,9 +59,9 @@ def _versions() -> Finding:
                 f"{package} {version} is installed, but Prefect's server needs one below {bound}: "
                 f"pip install '{package}<{bound}'"
             )
-            return Finding(what="packages", verdict=Verdict.FAIL, text=text)
+            return Finding(what="packages", severity=Severity.FAIL, text=text)
     text = f"Outflow {importlib.metadata.version('outflow')}, Prefect {importlib.metadata.version('prefect')}"
-    return Finding(what="packages", verdict=Verdict.OK, text=text)
+    return Finding(what="packages", severity=Severity.OK, text=text)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -75,18 +76,29 @@ def _room() -> Finding:
     text = f"{free / 1e9:.1f} GB free in {settings().home}"
     if free < _ROOM:
         return Finding(
-            what="disk", verdict=Verdict.WARN, text=f"{text}: make room, or set OUTFLOW_HOME elsewhere"
+            what="disk", severity=Severity.WARN, text=f"{text}: make room, or set OUTFLOW_HOME elsewhere"
         )
-    return Finding(what="disk", verdict=Verdict.OK, text=text)
+    return Finding(what="disk", severity=Severity.OK, text=text)
+
+
+def _public_url() -> Finding:
+    public_url = settings().public_url
+    if public_url == Settings.model_fields["public_url"].default or not public_url.startswith("https://"):
+        text = (
+            f"the unsubscribe links of messages lead to {public_url}, where no recipient gets: "
+            "set OUTFLOW_PUBLIC_URL to an https address of yours"
+        )
+        return Finding(what="unsubscribe links", severity=Severity.WARN, text=text)
+    return Finding(what="unsubscribe links", severity=Severity.OK, text=f"they lead to {public_url}")
 
 
 async def _ledger() -> Finding:
     try:
         await asyncio.to_thread(engine)
     except MessagingError as error:
-        return Finding(what="ledger", verdict=Verdict.FAIL, text=str(error))
+        return Finding(what="ledger", severity=Severity.FAIL, text=str(error))
     kind = "your PostgreSQL" if settings().database_url else f"the embedded PostgreSQL in {settings().home}"
-    return Finding(what="ledger", verdict=Verdict.OK, text=f"{kind} answers, its schema is up to date")
+    return Finding(what="ledger", severity=Severity.OK, text=f"{kind} answers, its schema is up to date")
 
 
 async def _prefect() -> AsyncIterator[Finding]:
@@ -95,17 +107,17 @@ async def _prefect() -> AsyncIterator[Finding]:
         if temporary:
             yield Finding(
                 what="Prefect server",
-                verdict=Verdict.WARN,
+                severity=Severity.WARN,
                 text="none is running, so each command starts a temporary one: outflow up",
             )
         else:
-            yield Finding(what="Prefect server", verdict=Verdict.OK, text=f"{api_url} answers")
+            yield Finding(what="Prefect server", severity=Severity.OK, text=f"{api_url} answers")
         try:
             await client.read_work_pool(WORK_POOL)
         except ObjectNotFound:
             yield Finding(
                 what="work pool",
-                verdict=Verdict.FAIL,
+                severity=Severity.WARN if temporary else Severity.FAIL,
                 text=f"there is no work pool {WORK_POOL!r}, so nothing runs from the UI: outflow init",
             )
         else:
@@ -113,7 +125,7 @@ async def _prefect() -> AsyncIterator[Finding]:
             online = [worker.name for worker in workers if worker.status is WorkerStatus.ONLINE]
             yield Finding(
                 what="worker",
-                verdict=Verdict.OK if online else Verdict.WARN,
+                severity=Severity.OK if online else Severity.WARN,
                 text=f"{len(online)} online"
                 if online
                 else "none is online, so nothing runs from the UI: outflow up",
@@ -122,13 +134,13 @@ async def _prefect() -> AsyncIterator[Finding]:
     if not accounts:
         yield Finding(
             what="accounts",
-            verdict=Verdict.WARN,
+            severity=Severity.WARN,
             text="there is none yet: outflow account add smtp main host=… sender=…",
         )
     for reference in accounts:
         try:
             text = await verify_account.fn(reference)
         except MessagingError as error:
-            yield Finding(what=reference, verdict=Verdict.FAIL, text=str(error))
+            yield Finding(what=reference, severity=Severity.FAIL, text=str(error))
         else:
-            yield Finding(what=reference, verdict=Verdict.OK, text=text)
+            yield Finding(what=reference, severity=Severity.OK, text=text)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -75,11 +76,11 @@ async def server(home: Path, host: str, port: int) -> AsyncIterator[str]:
         )
     command = ["server", "start", "--host", host, "--port", str(port)]
     async with _process(command, {"PREFECT_UI_API_URL": api_url}) as process:
-        async with asyncio.timeout(_STARTUP_SECONDS):
-            while not await asyncio.to_thread(answers, api_url):
-                if process.returncode is not None:
-                    raise MessagingError(f"the Prefect server did not start: is port {port} taken?")
-                await asyncio.sleep(0.3)
+        deadline = time.monotonic() + _STARTUP_SECONDS
+        while not await asyncio.to_thread(answers, api_url):
+            if process.returncode is not None or time.monotonic() > deadline:
+                raise MessagingError(f"the Prefect server did not start: is port {port} taken?")
+            await asyncio.sleep(0.3)
         with _noted(home, api_url):
             yield api_url
 

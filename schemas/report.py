@@ -34,6 +34,11 @@ class Totals(Schema):
         )
 
     @property
+    def answered(self) -> int:
+        """Recipients whose attempt ended with an answer, or without the hope of one."""
+        return self.accepted + self.rejected + self.unknown
+
+    @property
     def unfinished(self) -> int:
         """Recipients whose turn is still to come or whose answer is awaited."""
         return self.queued + self.dispatched
@@ -62,8 +67,7 @@ class BatchTotals(Schema):
     @property
     def per_second(self) -> float:
         """Answers per second."""
-        answered = self.totals.accepted + self.totals.rejected + self.totals.unknown
-        return answered / self.seconds if self.seconds > 0 else 0.0
+        return self.totals.answered / self.seconds if self.seconds > 0 else 0.0
 
 
 class BatchReport(Schema):
@@ -84,7 +88,7 @@ class CampaignReport(Schema):
     totals: Totals
     batches: int
     excluded: dict[str, int] = Field(description="Members of the audience left out when planning, by reason.")
-    reasons: dict[str, int] = Field(description="Rejected recipients by reason, most frequent first.")
+    reasons: dict[str, int] = Field(description="Rejected and unknown by reason, most frequent first.")
     started_at: datetime | None
     finished_at: datetime | None
     seconds: float = Field(description="From the first message to the last answer so far.")
@@ -92,15 +96,14 @@ class CampaignReport(Schema):
 
     @property
     def success_percent(self) -> float | None:
-        """Accepted among all that have a final state, in percent."""
-        final = self.totals.planned - self.totals.unfinished
-        return 100 * self.totals.accepted / final if final else None
+        """Accepted among those with a definite answer, in percent."""
+        answered = self.totals.accepted + self.totals.rejected
+        return 100 * self.totals.accepted / answered if answered else None
 
     @property
     def messages_per_second(self) -> float:
         """Answers per second over the whole campaign."""
-        answered = self.totals.accepted + self.totals.rejected + self.totals.unknown
-        return answered / self.seconds if self.seconds > 0 else 0.0
+        return self.totals.answered / self.seconds if self.seconds > 0 else 0.0
 
 
 class Preflight(Schema):
@@ -109,7 +112,7 @@ class Preflight(Schema):
     campaign: str
     state: CampaignState | None = Field(description="None when the campaign was not planned yet.")
     contacts: int = Field(description="Members of the audience.")
-    recipients: int = Field(description="Members that would be written to.")
+    recipients: int = Field(description="Members to write to; of a planned campaign, who is left.")
     excluded: dict[str, int] = Field(description="Members left out, by reason.")
     empty_fields: dict[str, int] = Field(
         description="Merge fields of the templates that some contacts have no value for, and how many."

@@ -1,16 +1,22 @@
 """Accounts, as Prefect blocks."""
 
+import re
+from http import HTTPStatus
+
 from prefect import task
 from prefect.blocks.core import Block
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import ValidationError
 
 from blocks import SmtpAccount
 from blocks.account import Account
 from messaging.errors import InputError
+from schemas.problems import first_problem
 from tasks.guarding import guarded
+
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # what Prefect takes for a block document
 
 KINDS: dict[str, type[Account]] = {"smtp": SmtpAccount}
 
@@ -25,6 +31,8 @@ async def load_account(reference: str) -> Account:
         found = await Block.aload(reference)  # by slug: only the base class dispatches
     except ValueError:
         kind, _, name = reference.partition("/")
+        if not name:
+            raise InputError(f"{reference!r} is no account: write {_slugs()[0]}/NAME") from None
         raise InputError(
             f"there is no account {reference!r}; make it with: "
             f"outflow account add {kind.removesuffix('-account')} {name} host=… sender=…"
@@ -48,6 +56,8 @@ async def add_account(kind: str, name: str, values: dict[str, str]) -> str:
     Raises:
         InputError: No such kind, or values that do not make an account of it.
     """
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{name!r} is no name for an account: use lower-case letters, digits and dashes")
     if kind not in KINDS:
         raise InputError(f"there is no account kind {kind!r}: {', '.join(KINDS)}")
     block_type = KINDS[kind]
@@ -58,8 +68,7 @@ async def add_account(kind: str, name: str, values: dict[str, str]) -> str:
     try:
         account = block_type.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise InputError(first_problem(block_type, error)) from None
     await account.asave(name, overwrite=True)
     return f"{block_type.get_block_type_slug()}/{name}"
 
@@ -71,7 +80,9 @@ async def list_accounts() -> list[str]:
         for slug in _slugs():
             try:
                 documents = await client.read_block_documents_by_type(slug)
-            except ObjectNotFound:
+            except PrefectHTTPStatusError as error:
+                if error.response.status_code != HTTPStatus.NOT_FOUND:
+                    raise
                 continue  # no account of this kind was ever made
             found += [f"{slug}/{document.name}" for document in documents]
     return sorted(found)
@@ -83,6 +94,8 @@ async def remove_account(reference: str) -> None:
     Raises:
         InputError: There is none.
     """
+    if reference.partition("/")[0] not in _slugs():
+        raise InputError(f"{reference!r} is no account: write {_slugs()[0]}/NAME")
     try:
         await Block.adelete(reference)
     except ValueError:

@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from messaging.campaign import sending
+from messaging.campaign.finding import campaign_numbered
 from messaging.campaign.sending import CampaignRun
 from messaging.campaign.working import next_work
 from messaging.storage.engine import engine
@@ -22,7 +23,8 @@ BATCHES_AT_ONCE = 2  # they share the account's connections; one fills them whil
 @asynccontextmanager
 async def open_run(campaign_id: int) -> AsyncIterator[CampaignRun]:
     """Open the connections of a campaign's account and compile its templates."""
-    account = await load_account(await in_thread(lambda: sending.account_of(engine(), campaign_id)))
+    campaign = await in_thread(lambda: campaign_numbered(engine(), campaign_id))
+    account = await load_account(campaign.spec.account)
     async with account.open() as pool:
         yield await in_thread(lambda: CampaignRun(engine(), campaign_id, account.sender_header, pool))
 

@@ -12,7 +12,8 @@ from messaging.audience.judging import judge
 from messaging.audience.merging import merge_contacts, refused_rows
 from messaging.audience.phones import check_region
 from messaging.audience.reading import read_csv
-from messaging.storage.contacts import add_contacts, ensure_audience
+from messaging.storage import audiences
+from messaging.storage.contacts import add_contacts
 from messaging.storage.failing import database_errors
 from messaging.storage.imports import add_import, add_refused_rows
 from schemas.contacts import ImportReport, ImportRequest
@@ -44,7 +45,7 @@ def import_file(engine: Engine, request: ImportRequest) -> ImportReport:
         database_errors(f"the ledger did not take {sheet.file_name}; nothing was written"),
         engine.begin() as connection,
     ):
-        audience_id = ensure_audience(connection, request.audience)
+        audience_id = audiences.ensure(connection, request.audience)
         import_id = add_import(
             connection,
             audience_id=audience_id,

@@ -1,14 +1,14 @@
 """Campaign files: read a campaign.yaml and the templates it names into a CampaignSpec."""
 
-import difflib
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from messaging.errors import InputError
 from schemas.campaign import MAX_TEMPLATE_SIZE, CampaignSpec
+from schemas.problems import first_problem
 
 _SUFFIXES = (".html", ".htm", ".txt", ".j2")
 _MAX_FILE_SIZE = 3 * MAX_TEMPLATE_SIZE  # room for both templates inside the YAML
@@ -24,7 +24,7 @@ def load_campaign(path: Path) -> CampaignSpec:
     try:
         spec = CampaignSpec.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{path.name}: {_first_problem(error)}") from None
+        raise InputError(f"{path.name}: {first_problem(CampaignSpec, error)}") from None
     return resolve_templates(spec, path.parent)
 
 
@@ -87,40 +87,3 @@ def _parse(text: str, file: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{file}: must hold fields and values, as in `name: spring-offer`")
     return {str(field): value for field, value in values.items()}
-
-
-def _first_problem(error: ValidationError) -> str:
-    """Say the first thing that is wrong, and how many more there are."""
-    # A misspelt field comes first: it explains the field reported missing.
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    places = {".".join(_place(problem["loc"])) for problem in problems}  # a union reports every branch
-    first = problems[0]
-    place = _place(first["loc"])
-    if first["type"] == "extra_forbidden":
-        text = f"unknown field {'.'.join(place)!r}{_suggestion(place)}"
-    else:
-        message = "is missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
-        text = f"{'.'.join(place)}: {message}" if place else message
-    more = len(places) - 1
-    return f"{text} (and {more} more)" if more else text
-
-
-def _place(loc: tuple[int | str, ...]) -> list[str]:
-    """Name the field, without the branch of a union that pydantic appends."""
-    depth = 2 if loc and _fields_within(str(loc[0])) else 1
-    return [str(part) for part in loc[:depth]]
-
-
-def _suggestion(place: list[str]) -> str:
-    known = _fields_within(place[0]) if len(place) > 1 else list(CampaignSpec.model_fields)
-    matches = difflib.get_close_matches(place[-1], known, n=1)
-    if not matches:
-        return f"; known fields: {', '.join(known)}"
-    return f"; did you mean {'.'.join([*place[:-1], matches[0]])!r}?"
-
-
-def _fields_within(name: str) -> list[str]:
-    """List the fields of a nested model such as pacing; empty for a plain field."""
-    field = CampaignSpec.model_fields.get(name)
-    model = field.annotation if field else None
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

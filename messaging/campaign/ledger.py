@@ -107,7 +107,7 @@ class BatchLedger:
 
     async def _renew(self) -> None:
         if not await self._run(lambda connection: batches.renew(connection, self._lease)):
-            raise LeaseLost(f"batch {self._lease.batch_id} was taken over by another sender")
+            raise LeaseLost(f"batch {self._lease.batch_id} was taken over by another process")
 
     async def _round(self) -> None:
         if not self._marks and not self._answers:

@@ -1,16 +1,22 @@
 """Planning: a campaign's definition and an audience become attempts and batches, once."""
 
+import logging
+
 from sqlalchemy import Connection, Engine
 
+from messaging.campaign.finding import campaign_named
+from messaging.campaign.rendering import check_public_url, mailbox
 from messaging.campaign.templates import check_fields, compile_templates, field_name
 from messaging.errors import InputError
-from messaging.reports.numbers import campaign_named
+from messaging.settings import settings
 from messaging.storage import audiences, batches, campaigns
 from messaging.storage.campaigns import Campaign
 from messaging.storage.totals import totals_of
 from schemas.campaign import CampaignSpec
 from schemas.report import Plan, Preflight
 from schemas.states import CampaignState
+
+_log = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 5.0  # of sending, at the campaign's rate
 _USUAL_RATE = 400.0  # messages per second assumed when the campaign names no limit
@@ -28,8 +34,11 @@ def check_campaign(engine: Engine, spec: CampaignSpec) -> Preflight:
         InputError: No such audience, a template that does not compile, an unknown merge field, or a name
             that is taken by a campaign with other content.
     """
+    templates = compile_templates(spec)
+    check_public_url(settings().public_url)
+    if spec.reply_to:
+        mailbox("reply_to", spec.reply_to)
     with engine.begin() as connection:
-        templates = compile_templates(spec)
         audience_id = _audience(connection, spec)
         size = audiences.size(connection, audience_id)
         attributes = audiences.attributes(connection, audience_id)
@@ -38,7 +47,9 @@ def check_campaign(engine: Engine, spec: CampaignSpec) -> Preflight:
         if planned is not None:
             _refuse_other_content(planned, spec)
         excluded = campaigns.exclusions(connection, audience_id, spec.channel)
-    recipients = excluded.pop(None, 0)
+        recipients = excluded.pop(None, 0)
+        if planned is not None:
+            recipients = totals_of(connection, planned.id).unfinished
     having = {**attributes, **{field_name(column): n for column, n in attributes.items()}, **size}
     rate = spec.pacing.per_second
     return Preflight(
@@ -80,7 +91,16 @@ def plan_campaign(engine: Engine, spec: CampaignSpec) -> Plan:
             raise InputError(f"campaign {spec.name!r} was cancelled: give it a new name to send it anew")
         if planned.state is not CampaignState.FINISHED:
             planned = campaigns.resume(connection, planned.id, spec)
-        return _plan(connection, planned, created=campaign_id is not None)
+        plan = _plan(connection, planned, created=campaign_id is not None)
+    _log.info(
+        "campaign %d %s: %d recipients in %d batches, %d members left out",
+        plan.campaign_id,
+        "planned" if plan.created else "was planned before",
+        plan.recipients,
+        len(plan.batches),
+        sum(plan.excluded.values()),
+    )
+    return plan
 
 
 def find_plan(engine: Engine, name: str) -> Plan:

@@ -97,18 +97,15 @@ class Renderer:
         self._templates = compile_templates(spec)
         self._campaign_id = campaign_id
         self._tag = f" [CID:{campaign_id}]" if spec.subject_tag else ""
-        name, self._envelope_sender = _mailbox("the account's sender", sender)
+        name, self._envelope_sender = mailbox("the account's sender", sender)
         self._domain = self._envelope_sender.rpartition("@")[2]
-        if not _URL.fullmatch(public_url) or len(public_url) > MAX_PUBLIC_URL:
-            raise InputError(
-                f"the public URL must be http(s)://… in at most {MAX_PUBLIC_URL} ASCII characters"
-            )
+        check_public_url(public_url)
         self._public_url = public_url.rstrip("/")
         # Mailboxes group and mute by List-Id, so it names the audience, not this campaign (RFC 2919).
         audience = field_name(spec.audience).strip("_").replace("_", "-")[:63].strip("-") or "list"
         self._headers = {
             "From": _with_name(name, self._envelope_sender),
-            **({"Reply-To": _with_name(*_mailbox("reply_to", spec.reply_to))} if spec.reply_to else {}),
+            **({"Reply-To": _with_name(*mailbox("reply_to", spec.reply_to))} if spec.reply_to else {}),
             "List-Id": f"<{audience}.{self._domain}>",
             "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
         }
@@ -190,8 +187,24 @@ def _encoding(body: str) -> str:
     return "7bit" if short else "quoted-printable"
 
 
-def _mailbox(what: str, value: str) -> tuple[str, str]:
-    """Split `Shop <news@example.org>` into name and address."""
+def check_public_url(public_url: str) -> None:
+    """Refuse a public URL that could not stand in a link or a header.
+
+    Raises:
+        InputError: It cannot.
+    """
+    if not _URL.fullmatch(public_url) or len(public_url) > MAX_PUBLIC_URL:
+        raise InputError(
+            f"OUTFLOW_PUBLIC_URL must be http(s)://… in at most {MAX_PUBLIC_URL} ASCII characters"
+        )
+
+
+def mailbox(what: str, value: str) -> tuple[str, str]:
+    """Split `Shop <news@example.org>` into name and address.
+
+    Raises:
+        InputError: It is not an address that a header and a server take; the text begins with `what`.
+    """
     match = _MAILBOX.fullmatch(value)
     name, address = (match["name"], match["address"]) if match else ("", value.strip())
     try:

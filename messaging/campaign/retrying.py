@@ -2,8 +2,8 @@
 
 from sqlalchemy import Engine
 
+from messaging.campaign.finding import campaign_named
 from messaging.errors import InputError
-from messaging.reports.numbers import campaign_named
 from messaging.storage import attempts, batches, campaigns
 from schemas.campaign import RetryRequest
 from schemas.states import CampaignState

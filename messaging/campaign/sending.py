@@ -13,16 +13,16 @@ from uuid import uuid4
 
 from sqlalchemy import Engine
 
+from messaging.campaign.finding import campaign_numbered
 from messaging.campaign.ledger import BatchLedger
 from messaging.campaign.rendering import Recipient, Renderer, RenderError
 from messaging.campaign.throttle import Throttle
 from messaging.channels.base import Message, Receipt, Sender, SenderPool
-from messaging.errors import AccountError, CampaignStopped, InputError, NotSent, Unknown, Withdrawn
+from messaging.errors import AccountError, CampaignStopped, NotSent, Unknown, Withdrawn
 from messaging.settings import settings
 from messaging.storage import attempts, batches, campaigns
 from messaging.storage.attempts import Answer, Attempt, Mark
 from messaging.storage.batches import Lease
-from messaging.storage.campaigns import Campaign
 from messaging.storage.totals import by_batch
 from schemas.report import BatchReport, Totals
 from schemas.states import AttemptState, Outcome
@@ -46,29 +46,12 @@ class CampaignRun:
         Raises:
             InputError: There is no such campaign, or its templates do not compile.
         """
-        campaign = _campaign(engine, campaign_id)
+        campaign = campaign_numbered(engine, campaign_id)
         self.engine = engine
         self.campaign_id = campaign_id
         self.pool = pool
         self.renderer = Renderer(campaign.spec, campaign_id, account_sender, settings().public_url)
         self.throttle = Throttle(engine, f"campaign:{campaign_id}", campaign.spec.pacing.per_second)
-
-
-def account_of(engine: Engine, campaign_id: int) -> str:
-    """Return the reference of the account that a campaign goes through.
-
-    Raises:
-        InputError: There is no such campaign.
-    """
-    return _campaign(engine, campaign_id).spec.account
-
-
-def _campaign(engine: Engine, campaign_id: int) -> Campaign:
-    with engine.begin() as connection:
-        campaign = campaigns.get(connection, campaign_id)
-    if campaign is None:
-        raise InputError(f"there is no campaign {campaign_id}; `outflow status` lists them")
-    return campaign
 
 
 async def send_batch(run: CampaignRun, number: int) -> BatchReport:
@@ -84,7 +67,7 @@ async def send_batch(run: CampaignRun, number: int) -> BatchReport:
     """
     lease = await asyncio.to_thread(_claim, run, number)
     if lease is None:
-        _log.info("batch %d is held by another sender", number)
+        _log.info("batch %d is held by another process", number)
         return BatchReport(number=number, claimed=False)
     async with BatchLedger(run.engine, lease) as ledger:
         sending = _BatchSending(run, lease, ledger)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import os
 import re
 import socket
 import ssl
@@ -340,6 +341,8 @@ def _explained(where: str, phase: Phase, error: Exception) -> MessagingError:
             why = "the server closed the connection"
         case ssl.SSLError():
             return AccountError(f"{where}: no TLS as we ask for it ({error.reason})")
+        case OSError(errno=int(number)):
+            why = os.strerror(number)
         case _:
             why = str(error)
     return NotSent(f"{where}, {phase}: {why}")

@@ -34,7 +34,9 @@ def campaign_json(report: CampaignReport) -> dict[str, Any]:
     """Return a campaign's figures under the keys that every command uses."""
     return {
         "campaign": report.campaign,
+        "number": report.campaign_id,
         "state": report.state,
+        **({"paused_because": report.paused_because} if report.paused_because else {}),
         **report.totals.model_dump(),
         "seconds": round(report.seconds, 3),
     }
@@ -53,12 +55,14 @@ def show_status(reports: list[CampaignReport]) -> None:
     others = [state for state in counts[0] if state not in usual and any(count[state] for count in counts)]
     columns = usual + others
     table = Table(box=None, pad_edge=False)
+    table.add_column("no", justify="right")
     for heading in ["campaign", "state"]:
         table.add_column(heading, no_wrap=True, overflow="fold")
     for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for report, count in zip(reports, counts, strict=True):
-        table.add_row(report.campaign, report.state, *(f"{count[column]:,}" for column in columns))
+        number = str(report.campaign_id)
+        table.add_row(number, report.campaign, report.state, *(f"{count[column]:,}" for column in columns))
     out.print(table)
     for report in reports:
         if report.paused_because:
@@ -78,12 +82,16 @@ def show_import(report: ImportReport) -> None:
 
 def show_preflight(preflight: Preflight) -> None:
     """Print what launching a campaign would do."""
-    show(
-        f"Campaign {preflight.campaign!r} would be sent to {preflight.recipients:,} "
-        f"of {preflight.contacts:,} contacts."
-    )
-    if preflight.state is not None:
-        show(f"It was launched before and is {preflight.state}: only what is missing would be sent.")
+    if preflight.state is None:
+        show(
+            f"Campaign {preflight.campaign!r} would be sent to {preflight.recipients:,} "
+            f"of {preflight.contacts:,} contacts."
+        )
+    else:
+        show(
+            f"Campaign {preflight.campaign!r} was launched before and is {preflight.state}: "
+            f"{preflight.recipients:,} recipients are left to be sent to."
+        )
     _show_counts("Left out", preflight.excluded)
     _show_counts("Contacts without a value for a merge field", preflight.empty_fields)
     if preflight.seconds_at_least is not None:

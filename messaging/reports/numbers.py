@@ -2,13 +2,10 @@
 
 from sqlalchemy import Engine
 
-from messaging.errors import InputError
+from messaging.campaign.finding import campaign_numbered
 from messaging.storage import campaigns, totals
-from messaging.storage.campaigns import Campaign
 from schemas.report import BatchTotals, CampaignReport
 from schemas.states import AttemptState
-
-_MOST_NAMED = 1000  # recipients listed for a person; more belong in a file
 
 
 def campaign_report(engine: Engine, campaign_id: int) -> CampaignReport:
@@ -17,10 +14,8 @@ def campaign_report(engine: Engine, campaign_id: int) -> CampaignReport:
     Raises:
         InputError: There is no such campaign.
     """
+    campaign = campaign_numbered(engine, campaign_id)
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-        campaign = campaigns.get(connection, campaign_id)
-        if campaign is None:
-            raise InputError(f"there is no campaign {campaign_id}; `outflow status` lists them")
         span = totals.span(connection, campaign_id)
         seconds = (
             (span.answered_at - span.started_at).total_seconds()
@@ -34,7 +29,7 @@ def campaign_report(engine: Engine, campaign_id: int) -> CampaignReport:
             totals=totals.totals_of(connection, campaign_id),
             batches=totals.batch_count(connection, campaign_id),
             excluded=campaign.excluded,
-            reasons=totals.rejections(connection, campaign_id),
+            reasons=totals.reasons(connection, campaign_id),
             started_at=span.started_at,
             finished_at=campaign.finished_at,
             seconds=seconds,
@@ -48,20 +43,6 @@ def batch_totals(engine: Engine, campaign_id: int) -> list[BatchTotals]:
         return totals.by_batch(connection, campaign_id)
 
 
-def campaign_named(engine: Engine, name: str) -> Campaign:
-    """Return the campaign of that name.
-
-    Raises:
-        InputError: There is none; the text lists those there are.
-    """
-    with engine.begin() as connection:
-        found = campaigns.find(connection, name)
-        if found is None:
-            known = ", ".join(campaigns.names(connection)[:20]) or "none yet"
-            raise InputError(f"there is no campaign {name!r} (campaigns: {known})")
-        return found
-
-
 def all_reports(engine: Engine) -> list[CampaignReport]:
     """Return the figures of every campaign, newest first."""
     with engine.begin() as connection:
@@ -72,4 +53,4 @@ def all_reports(engine: Engine) -> list[CampaignReport]:
 def unknown_recipients(engine: Engine, campaign_id: int) -> list[str]:
     """Return the addresses whose answer never came: for the person who must decide about them."""
     with engine.begin() as connection:
-        return totals.recipients_in(connection, campaign_id, AttemptState.UNKNOWN, _MOST_NAMED)
+        return totals.recipients_in(connection, campaign_id, AttemptState.UNKNOWN)

@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from messaging.campaign.finding import campaign_named
 from messaging.errors import InputError
 from messaging.reports.console import err
-from messaging.reports.numbers import campaign_named, campaign_report
+from messaging.reports.numbers import campaign_report
 from messaging.storage.engine import engine
 
 T = TypeVar("T")

@@ -103,8 +103,10 @@ _ROUND = text("""
         WHERE a.id = m.id AND a.batch_id = held.id AND a.state = 'queued'
             AND EXISTS (SELECT FROM campaigns c WHERE c.id = held.campaign_id AND c.state = 'running')
             AND NOT EXISTS (
-                SELECT FROM suppressions s WHERE s.channel = 'email' AND s.address_key = a.address_key
+                SELECT FROM suppressions s WHERE s.channel = :channel AND s.address_key = a.address_key
                     AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()))
+            AND NOT EXISTS (
+                SELECT FROM contacts c WHERE c.id = a.contact_id AND c.status <> 'subscribed')
         RETURNING a.id
     )
     SELECT EXISTS (SELECT FROM held) AS held, ARRAY(SELECT id FROM marked) AS marked,
@@ -112,12 +114,16 @@ _ROUND = text("""
 """)
 
 _SUPPRESS = text("""
-    UPDATE attempts a SET state = 'suppressed', answered_at = clock_timestamp(),
-        reason = 'suppressed: ' || s.reason
-    FROM suppressions s
-    WHERE a.id = ANY (:ids) AND a.batch_id = :batch_id AND a.state = 'queued'
-        AND s.channel = 'email' AND s.address_key = a.address_key
-        AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())
+    UPDATE attempts a SET state = 'suppressed', answered_at = clock_timestamp(), reason = w.reason
+    FROM (
+        SELECT a.id, coalesce('suppressed: ' || s.reason, c.status) AS reason
+        FROM attempts a
+        LEFT JOIN suppressions s ON s.channel = :channel AND s.address_key = a.address_key
+            AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())
+        LEFT JOIN contacts c ON c.id = a.contact_id AND c.status <> 'subscribed'
+        WHERE a.id = ANY (:ids) AND a.batch_id = :batch_id
+    ) w
+    WHERE a.id = w.id AND a.state = 'queued' AND w.reason IS NOT NULL
 """)
 
 
@@ -126,8 +132,8 @@ def commit_round(
 ) -> Round:
     """Record answers and mark attempts `dispatched`.
 
-    A mark is refused when the address has been suppressed since planning (the attempt becomes
-    `suppressed`) or when the campaign is not running (it stays `queued`).
+    A mark is refused when the address has been suppressed, or the contact has unsubscribed, since planning
+    (the attempt becomes `suppressed`) or when the campaign is not running (it stays `queued`).
 
     Raises:
         LeaseLost: Another sender holds the batch; nothing was changed.
@@ -138,6 +144,7 @@ def commit_round(
             "batch_id": lease.batch_id,
             "owner": lease.owner,
             "epoch": lease.epoch,
+            "channel": lease.channel,
             "ids": [answer.attempt_id for answer in answers],
             "states": [answer.state for answer in answers],
             "codes": [answer.code for answer in answers],
@@ -152,11 +159,11 @@ def commit_round(
         },
     ).one()
     if not row.held:
-        raise LeaseLost(f"batch {lease.batch_id} was taken over by another sender")
+        raise LeaseLost(f"batch {lease.batch_id} was taken over by another process")
     marked = set(row.marked)
     refused = [mark.attempt_id for mark in marks if mark.attempt_id not in marked]
     if refused:
-        connection.execute(_SUPPRESS, {"ids": refused, "batch_id": lease.batch_id})
+        connection.execute(_SUPPRESS, {"ids": refused, "batch_id": lease.batch_id, "channel": lease.channel})
     return Round(marked=marked, running=row.running)
 
 

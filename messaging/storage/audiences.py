@@ -1,8 +1,17 @@
 """Audiences in the ledger: who belongs to them and what is known of them."""
 
 from sqlalchemy import Connection, select, text
+from sqlalchemy.dialects.postgresql import insert
 
 from messaging.storage.tables import audiences
+
+
+def ensure(connection: Connection, name: str) -> int:
+    """Return the id of the audience, made when it does not exist."""
+    # Without an UPDATE an existing row is not returned, and a SELECT first would race with others.
+    connection.execute(insert(audiences).values(name=name).on_conflict_do_nothing())
+    audience_id: int = connection.execute(select(audiences.c.id).where(audiences.c.name == name)).scalar_one()
+    return audience_id
 
 
 def find(connection: Connection, name: str) -> int | None:

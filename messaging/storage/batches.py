@@ -19,6 +19,7 @@ class Lease:
     """The right to send one batch, until someone else takes the next epoch."""
 
     campaign_id: int
+    channel: str
     batch_id: int
     owner: str
     epoch: int
@@ -33,7 +34,7 @@ class Work:
     progress: tuple[int, int]
     """Attempts left, and deferrals counted on them: unchanged after a pass, the pass got no answer."""
     wait: float | None
-    """Seconds until a deferred attempt is due or another sender's lease expires; None: nothing is left."""
+    """Seconds until a deferred attempt is due or another process's lease expires; None: nothing is left."""
 
 
 def numbers(connection: Connection, campaign_id: int) -> list[int]:
@@ -45,7 +46,7 @@ def numbers(connection: Connection, campaign_id: int) -> list[int]:
 
 
 def claim(connection: Connection, campaign_id: int, number: int, owner: str) -> Lease | None:
-    """Take a batch whose lease is free or expired; None when another sender holds it.
+    """Take a batch whose lease is free or expired; None when another process holds it.
 
     What the former owner left `dispatched` becomes `unknown`: its answer will never be heard.
     """
@@ -55,7 +56,8 @@ def claim(connection: Connection, campaign_id: int, number: int, owner: str) -> 
                 lease_expires_at = clock_timestamp() + make_interval(secs => :seconds)
             WHERE campaign_id = :campaign_id AND number = :number
                 AND (lease_owner IS NULL OR lease_expires_at < clock_timestamp())
-            RETURNING id, lease_epoch
+            RETURNING id, lease_epoch,
+                (SELECT spec ->> 'channel' FROM campaigns WHERE id = :campaign_id) AS channel
         """),
         {"campaign_id": campaign_id, "number": number, "owner": owner, "seconds": LEASE_SECONDS},
     ).one_or_none()
@@ -64,23 +66,25 @@ def claim(connection: Connection, campaign_id: int, number: int, owner: str) -> 
     connection.execute(
         text("""
             UPDATE attempts SET state = 'unknown', answered_at = clock_timestamp(),
-                reason = 'the sender stopped before the answer came'
+                reason = 'no answer: our process stopped first'
             WHERE batch_id = :batch_id AND state = 'dispatched'
         """),
         {"batch_id": row.id},
     )
-    return Lease(campaign_id=campaign_id, batch_id=row.id, owner=owner, epoch=row.lease_epoch)
+    return Lease(
+        campaign_id=campaign_id, channel=row.channel, batch_id=row.id, owner=owner, epoch=row.lease_epoch
+    )
 
 
 def renew(connection: Connection, lease: Lease) -> bool:
-    """Put the expiry off; False when another sender has taken the batch."""
+    """Put the expiry off; False when another process has taken the batch."""
     return _change(
         connection, lease, "lease_expires_at = clock_timestamp() + make_interval(secs => :seconds)"
     )
 
 
 def release(connection: Connection, lease: Lease) -> bool:
-    """Give the batch back; False when another sender has taken it."""
+    """Give the batch back; False when another process has taken it."""
     return _change(connection, lease, "lease_owner = NULL, lease_expires_at = NULL")
 
 

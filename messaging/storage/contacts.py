@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from messaging.storage.imports import copy_csv
-from messaging.storage.tables import audience_members, audiences, contacts
+from messaging.storage.tables import audience_members, contacts
 
 _staged = Table(
     "staged_contacts",
@@ -32,14 +32,6 @@ _staged = Table(
     prefixes=["TEMPORARY"],
     postgresql_on_commit="DROP",
 )
-
-
-def ensure_audience(connection: Connection, name: str) -> int:
-    """Return the id of the audience, made when it does not exist."""
-    # Without an UPDATE an existing row is not returned, and a SELECT first would race with others.
-    connection.execute(insert(audiences).values(name=name).on_conflict_do_nothing())
-    audience_id: int = connection.execute(select(audiences.c.id).where(audiences.c.name == name)).scalar_one()
-    return audience_id
 
 
 def add_contacts(

@@ -35,7 +35,7 @@ def connect(chosen: Settings) -> Engine:
             version = connection.execute(text("SHOW server_version_num")).scalar_one()
     except OperationalError as error:
         # The driver's text can hold the address and the user; its first line never holds the password.
-        reason = str(error.orig).strip().splitlines()[-1] if error.orig else "no answer"
+        reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
         raise DatabaseError(f"{name} cannot be reached: {reason}") from None
     if int(version) < OLDEST_POSTGRESQL:
         raise InputError(f"{name} is PostgreSQL {int(version) // 10000}; Outflow needs 15 or newer.")

@@ -55,7 +55,7 @@ def batch_count(connection: Connection, campaign_id: int) -> int:
     return int(connection.execute(statement, {"id": campaign_id}).scalar_one())
 
 
-def rejections(connection: Connection, campaign_id: int) -> dict[str, int]:
+def reasons(connection: Connection, campaign_id: int) -> dict[str, int]:
     """Count rejected and unknown attempts by reason, the most frequent first.
 
     A provider's words often hold the address, so its reason is the code and the enhanced status only.
@@ -68,9 +68,7 @@ def rejections(connection: Connection, campaign_id: int) -> dict[str, int]:
     return {row.reason: row.n for row in connection.execute(statement, {"id": campaign_id})}
 
 
-def recipients_in(connection: Connection, campaign_id: int, state: str, limit: int) -> list[str]:
+def recipients_in(connection: Connection, campaign_id: int, state: str) -> list[str]:
     """Return addresses of recipients in one state, for the person at the terminal only."""
-    statement = text(
-        "SELECT address FROM attempts WHERE campaign_id = :id AND state = :state ORDER BY id LIMIT :limit"
-    )
-    return list(connection.execute(statement, {"id": campaign_id, "state": state, "limit": limit}).scalars())
+    statement = text("SELECT address FROM attempts WHERE campaign_id = :id AND state = :state ORDER BY id")
+    return list(connection.execute(statement, {"id": campaign_id, "state": state}).scalars())

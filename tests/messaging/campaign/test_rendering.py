@@ -202,7 +202,7 @@ def test_a_sender_or_reply_to_that_is_no_address_is_refused(bad: str):
     "url", ["shop.example.org", "https://x.example/>\r\n", "https://é.example", f"https://{'x' * 900}"]
 )
 def test_a_public_url_that_cannot_stand_in_a_header_is_refused(url: str):
-    with pytest.raises(InputError, match="public URL"):
+    with pytest.raises(InputError, match="OUTFLOW_PUBLIC_URL"):
         renderer(url=url)
 
 

@@ -38,7 +38,7 @@ def test_its_headline_holds_the_figures(report: CampaignReport):
 
     assert lines[0] == "# Campaign spring-offer: finished"
     assert lines[2] == (
-        "**1,200 of 1,250** recipients accepted (96.0 % of those answered), 2.5 seconds, "
+        "**1,200 of 1,250** recipients accepted (96.8 % of those answered), 2.5 seconds, "
         "500 messages per second, 3 batches."
     )
 
@@ -61,7 +61,12 @@ def test_its_table_counts_every_state(report: CampaignReport):
 def test_it_counts_reasons_and_who_was_left_out(report: CampaignReport):
     counts = table(campaign_markdown(report))
 
-    assert (counts["550 5.1.1"], counts["no answer"], counts["unsubscribed"]) == ("40", "10", "5")
+    assert counts["550 5.1.1: no such mailbox"] == "40"  # the server's code, and what it means
+    assert (counts["no answer"], counts["unsubscribed"]) == ("10", "5")
+
+
+def test_a_code_that_we_have_no_words_for_stands_as_it_is(report: CampaignReport):
+    assert table(changed(report, reasons={"554 5.9.9": 3}))["554 5.9.9"] == "3"
 
 
 @pytest.mark.parametrize("heading", ["Why not accepted", "Left out when planning"])
