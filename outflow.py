@@ -444,13 +444,14 @@ def _reach_prefect() -> None:
 
 
 def _run(work: Coroutine[Any, Any, T], stopped: str = "stopped") -> T:
-    """Run to the end; on Ctrl-C or SIGTERM messages in flight finish first."""
+    """Run to the end; on Ctrl-C, SIGTERM or a closed terminal messages in flight finish first."""
 
     async def stoppable() -> T:
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means: go on
+                loop.add_signal_handler(number, task.cancel)
         return await task
 
     try:

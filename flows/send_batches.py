@@ -5,6 +5,7 @@ from prefect import flow
 from schemas.campaign import SendRequest
 from tasks.reporting import progress
 from tasks.sending import due_batches, open_run, send_batch_runs
+from tasks.stopping import stopping_gracefully
 
 
 @flow(name="send-batches", flow_run_name="send-batches-of-campaign-{request.campaign_id}")
@@ -13,6 +14,7 @@ async def send_batches(request: SendRequest) -> None:
 
     Safe to run again at any time: who has an answer is not sent to again.
     """
-    async with open_run(request.campaign_id) as run, progress(request.campaign_id):
-        async for numbers in due_batches(request.campaign_id, request.batches):
-            await send_batch_runs(run, numbers)
+    with stopping_gracefully():
+        async with open_run(request.campaign_id) as run, progress(request.campaign_id):
+            async for numbers in due_batches(request.campaign_id, request.batches):
+                await send_batch_runs(run, numbers)

@@ -32,6 +32,13 @@ class NotSent(MessagingError):
     retryable = True
 
 
+class BrokenOff(NotSent):
+    """The connection broke while this message was on its way, before its end; nothing was handed over.
+
+    It may be this message that the server cannot bear, so its next turn comes later each time.
+    """
+
+
 class Unknown(MessagingError):
     """The message may have been handed over and no answer came; never repeat it by itself."""
 
@@ -45,6 +52,6 @@ class CampaignStopped(MessagingError):
 
 
 class LeaseLost(MessagingError):
-    """Another sender holds the batch; stop before sending anything more."""
+    """Another process holds the batch; stop before sending anything more."""
 
     retryable = True

@@ -1,6 +1,6 @@
 """Campaigns planned, and planned again."""
 
-import getpass
+import platform
 from pathlib import Path
 
 from prefect import runtime, task
@@ -34,5 +34,5 @@ async def find_plan(name: str) -> Plan:
 @task(task_run_name="requeue-{request.campaign}", cache_policy=NO_CACHE)
 async def requeue(request: RetryRequest) -> int:
     """Put the chosen recipients of a campaign back into the queue and return how many."""
-    actor = f"{getpass.getuser()}, flow run {runtime.flow_run.name}"
+    actor = f"flow run {runtime.flow_run.name} on {platform.node()}"
     return await in_thread(lambda: retrying.requeue(engine(), request, actor))

@@ -14,13 +14,17 @@ from typing import Self, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from messaging.errors import CampaignStopped, LeaseLost, MessagingError, Withdrawn
+from messaging.errors import CampaignStopped, DatabaseError, LeaseLost, MessagingError, Withdrawn
 from messaging.storage import attempts, batches
 from messaging.storage.attempts import Answer, Mark
 from messaging.storage.batches import HEARTBEAT_SECONDS, Lease
 from messaging.storage.failing import database_errors
+from schemas.states import AttemptState
 
 T = TypeVar("T")
+_OUTAGE_SECONDS = 60.0  # a database that is away longer fails the batch
+_OUTAGE_NAP = 0.5
+_CLOSING_SECONDS = 15.0  # for the last round and the release
 
 
 class BatchLedger:
@@ -31,7 +35,8 @@ class BatchLedger:
         self._engine = engine
         self._lease = lease
         self._marks: dict[int, tuple[Mark, asyncio.Future[None]]] = {}
-        self._answers: list[Answer] = []
+        self._answers: dict[int, Answer] = {}  # the last one counts
+        self._doubtful: set[int] = set()  # marks whose commit is in doubt
         self._wake = asyncio.Event()
         self._closing = False
         self._failure: MessagingError | None = None
@@ -50,14 +55,18 @@ class BatchLedger:
         """Write what is left and give the batch back.
 
         Raises:
-            LeaseLost: Another sender took the batch; answers since then are its to judge.
+            LeaseLost: Another process took the batch; answers since then are its to judge.
             DatabaseError: The last answers could not be written; they will be `unknown`.
         """
         self._closing = True
         self._wake.set()
         try:
             if self._writer is not None:
-                await self._writer
+                # Bounded, so that a database that went silent does not keep us from stopping.
+                await asyncio.wait([self._writer], timeout=_CLOSING_SECONDS)
+                if not self._writer.done():
+                    self._writer.cancel()
+                    self._fail(DatabaseError("the ledger did not answer in time"))
             if self._failure is None:
                 await self._run(lambda connection: batches.release(connection, self._lease))
             elif error is None:
@@ -71,7 +80,7 @@ class BatchLedger:
         Raises:
             Withdrawn: The address has been suppressed since planning.
             CampaignStopped: The campaign is paused or cancelled.
-            LeaseLost: Another sender holds the batch.
+            LeaseLost: Another process holds the batch.
             DatabaseError: The mark may not have been written; hand nothing over.
         """
         if self._failure is not None:
@@ -83,27 +92,38 @@ class BatchLedger:
 
     def record(self, answer: Answer) -> None:
         """Put an answer into the next round."""
-        self._answers.append(answer)
+        self._answers[answer.attempt_id] = answer
         self._wake.set()
 
     async def _write(self) -> None:
+        try:
+            await self._write_until_closed()
+        except MessagingError as failure:
+            self._fail(failure)
+        except BaseException as failure:
+            # Whoever waits for a mark must hear of it, even when the loop is being torn down.
+            self._fail(DatabaseError(f"the ledger's writer was stopped ({type(failure).__name__})"))
+            raise
+
+    async def _write_until_closed(self) -> None:
         clock = asyncio.get_running_loop().time
         renewed_at = clock()
-        while True:
+        while not (self._closing and not self._marks and not self._answers):
             remaining = renewed_at + HEARTBEAT_SECONDS - clock()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), max(0.0, remaining))
             self._wake.clear()
             try:
                 if clock() - renewed_at >= HEARTBEAT_SECONDS:
-                    renewed_at = clock()
                     await self._renew()
+                    renewed_at = clock()
                 await self._round()
-            except MessagingError as failure:
-                self._fail(failure)
-                return
-            if self._closing and not self._marks and not self._answers:
-                return
+            except DatabaseError:
+                # Restarted, perhaps: marks and answers wait for it, and nothing is handed over meanwhile.
+                if clock() - renewed_at > _OUTAGE_SECONDS:
+                    raise
+                await asyncio.sleep(_OUTAGE_NAP)
+                self._wake.set()
 
     async def _renew(self) -> None:
         if not await self._run(lambda connection: batches.renew(connection, self._lease)):
@@ -113,19 +133,26 @@ class BatchLedger:
         if not self._marks and not self._answers:
             return
         waiting, self._marks = self._marks, {}
-        answers, self._answers = self._answers, []
+        answers, self._answers = self._answers, {}
         marks = [mark for mark, _ in waiting.values()]
         try:
             done = await self._run(
-                lambda connection: attempts.commit_round(connection, self._lease, answers, marks)
+                lambda connection: attempts.commit_round(
+                    connection, self._lease, list(answers.values()), marks, sorted(self._doubtful)
+                )
             )
-        except MessagingError:
-            self._marks = waiting | self._marks  # for _fail to tell
+        except BaseException:
+            # Not committed, or nobody told us: both go into the next round, which finds out.
+            self._marks = waiting | self._marks
+            self._answers = answers | self._answers
+            self._doubtful |= waiting.keys()
             raise
+        self._doubtful.clear()
         for mark, waiter in waiting.values():
-            if waiter.cancelled():
-                continue
-            if mark.attempt_id in done.marked:
+            if waiter.cancelled():  # nobody is left to hand it over
+                if mark.attempt_id in done.marked:
+                    self.record(Answer(mark.attempt_id, AttemptState.QUEUED))
+            elif mark.attempt_id in done.marked:
                 waiter.set_result(None)
             elif done.running:
                 waiter.set_exception(Withdrawn(f"attempt {mark.attempt_id} may not be sent any more"))

@@ -13,16 +13,26 @@ from uuid import uuid4
 
 from sqlalchemy import Engine
 
+from messaging.campaign.breaking import Breaker
 from messaging.campaign.finding import campaign_numbered
 from messaging.campaign.ledger import BatchLedger
 from messaging.campaign.rendering import Recipient, Renderer, RenderError
 from messaging.campaign.throttle import Throttle
 from messaging.channels.base import Message, Receipt, Sender, SenderPool
-from messaging.errors import AccountError, CampaignStopped, NotSent, Unknown, Withdrawn
+from messaging.errors import (
+    AccountError,
+    BrokenOff,
+    CampaignStopped,
+    DatabaseError,
+    NotSent,
+    Unknown,
+    Withdrawn,
+)
 from messaging.settings import settings
 from messaging.storage import attempts, batches, campaigns
 from messaging.storage.attempts import Answer, Attempt, Mark
 from messaging.storage.batches import Lease
+from messaging.storage.failing import database_errors
 from messaging.storage.totals import by_batch
 from schemas.report import BatchReport, Totals
 from schemas.states import AttemptState, Outcome
@@ -30,7 +40,9 @@ from schemas.states import AttemptState, Outcome
 _log = logging.getLogger(__name__)
 
 MOST_TRIES: Final = 5  # definite "not now" answers before we give up on a recipient
+MOST_TRIES_THROTTLED: Final = 30  # about a day, when the "not now" is not about the recipient
 FIRST_WAIT: Final = 60.0  # seconds; doubles with each try, unless the provider names a wait
+FIRST_WAIT_BROKEN_OFF: Final = 2.0  # seconds; four times as long with each try
 LONGEST_WAIT: Final = 3600.0
 FAILURES_IN_A_ROW: Final = 3  # connections of one worker that hand nothing over before the batch gives up
 GRACE_SECONDS: Final = 8.0  # for messages in flight when we are told to stop; docker stop grants 10
@@ -62,7 +74,7 @@ async def send_batch(run: CampaignRun, number: int) -> BatchReport:
     Raises:
         NotSent: The server cannot be reached; who is left stays queued, and calling again is safe.
         AccountError: The account cannot go on; the campaign is paused and who is left stays queued.
-        LeaseLost: Another sender took the batch; calling again is safe.
+        LeaseLost: Another process took the batch; calling again is safe.
         DatabaseError: The ledger went away; calling again is safe.
     """
     lease = await asyncio.to_thread(_claim, run, number)
@@ -108,18 +120,20 @@ class _BatchSending:
         self._fetching = asyncio.Lock()
         self._failure: Exception | None = None
         self._stopping = asyncio.Event()
+        self._breaker = Breaker()
         self.answers = 0
 
     async def finish(self) -> None:
         """Work until nothing is due, one worker fails, or we are cancelled."""
-        workers = asyncio.gather(*(self._work() for _ in range(self._run.pool.connections)))
+        workers = [asyncio.create_task(self._work()) for _ in range(self._run.pool.connections)]
         try:
-            await asyncio.shield(workers)
-        except asyncio.CancelledError:
+            await asyncio.wait(workers)
+        finally:
+            # Cancelled: let the messages in flight have their answers.
             self._stopping.set()
-            await asyncio.wait([workers], timeout=GRACE_SECONDS)
-            workers.cancel()
-            raise
+            _, late = await asyncio.wait(workers, timeout=GRACE_SECONDS)
+            for worker in late:
+                worker.cancel()
         if self._failure is not None:
             raise self._failure
 
@@ -131,8 +145,9 @@ class _BatchSending:
         except CampaignStopped:
             self._stopping.set()
         except AccountError as failure:
-            await asyncio.to_thread(self._pause, str(failure))
             self._fail(failure)
+            with contextlib.suppress(DatabaseError):  # then the others stop as well, each by its own failure
+                await asyncio.to_thread(self._pause, str(failure))
         except Exception as failure:  # noqa: BLE001 - told to the caller by `finish`
             self._fail(failure)
 
@@ -175,7 +190,7 @@ class _BatchSending:
             return attempts.due(connection, self._lease.batch_id, after, _PAGE)
 
     def _pause(self, reason: str) -> None:
-        with self._run.engine.begin() as connection:
+        with database_errors(), self._run.engine.begin() as connection:
             campaigns.pause(connection, self._run.campaign_id, reason)
 
     async def _send(self, attempt: Attempt, sender: Sender) -> None:
@@ -198,6 +213,9 @@ class _BatchSending:
             receipt = await sender.send(message, dispatch)
         except Withdrawn:
             return  # the ledger has noted why
+        except BrokenOff as error:
+            self._record(_broken_off(attempt, error))
+            raise
         except Unknown as error:
             self._record(Answer(attempt.id, AttemptState.UNKNOWN, reason=f"no answer: {error}"))
         except (NotSent, AccountError):
@@ -205,9 +223,18 @@ class _BatchSending:
             raise
         else:
             self._record(_answer(attempt, receipt))
+            if alike := self._breaker.trips(attempt.id, receipt):
+                for attempt_id in alike:
+                    self._ledger.record(Answer(attempt_id, AttemptState.QUEUED))
+                said = " ".join(filter(None, (str(receipt.code), receipt.status)))
+                raise AccountError(
+                    f"the server refuses everyone alike ({said}): mend the account or the message; "
+                    "nobody was rejected for it"
+                )
 
     def _record(self, answer: Answer) -> None:
-        self.answers += 1
+        if answer.state is not AttemptState.QUEUED:
+            self.answers += 1
         self._ledger.record(answer)
 
 
@@ -217,10 +244,11 @@ def _answer(attempt: Attempt, receipt: Receipt) -> Answer:
     reason = None
     wait = None
     if receipt.outcome is Outcome.DEFERRED:
-        if attempt.tries + 1 < MOST_TRIES:
+        most = MOST_TRIES_THROTTLED if receipt.throttled else MOST_TRIES
+        if attempt.tries + 1 < most:
             state, wait = AttemptState.QUEUED, backoff(attempt.tries, receipt.retry_after)
         else:
-            reason = f"gave up after {MOST_TRIES} tries: {receipt.code} {receipt.status or ''}".strip()
+            reason = f"gave up after {most} tries: {receipt.code} {receipt.status or ''}".strip()
     return Answer(
         attempt_id=attempt.id,
         state=state,
@@ -232,6 +260,15 @@ def _answer(attempt: Attempt, receipt: Receipt) -> Answer:
         wait=wait,
         counts=receipt.outcome is Outcome.DEFERRED,
     )
+
+
+def _broken_off(attempt: Attempt, error: BrokenOff) -> Answer:
+    """Put off the next turn of a message that the connection broke over."""
+    if attempt.tries + 1 >= MOST_TRIES_THROTTLED:
+        reason = f"gave up after {MOST_TRIES_THROTTLED} tries: {error}"
+        return Answer(attempt.id, AttemptState.REJECTED, reason=reason)
+    wait = min(LONGEST_WAIT, FIRST_WAIT_BROKEN_OFF * 4**attempt.tries)
+    return Answer(attempt.id, AttemptState.QUEUED, wait=wait, counts=True)
 
 
 def backoff(tries: int, asked: float | None) -> float:

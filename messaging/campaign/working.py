@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from sqlalchemy import Engine
 
-from messaging.errors import NotSent
+from messaging.errors import CampaignStopped, NotSent
 from messaging.storage import batches, campaigns
 from messaging.storage.batches import Work
 from schemas.states import CampaignState
@@ -20,10 +20,11 @@ _IDLE_PASSES = 3  # passes over due batches without one answer, after which we s
 async def next_work(engine: Engine, campaign_id: int, chosen: list[int] | None) -> AsyncIterator[list[int]]:
     """Yield the numbers of batches to send, until nothing is left of those chosen (None: of all).
 
-    Waits for deferred recipients, and for batches whose lease another process holds. Ends when the
-    campaign is no longer running; calls it finished when nothing is queued or dispatched.
+    Waits for deferred recipients, and for batches whose lease another process holds. Calls the campaign
+    finished when nothing is queued or dispatched.
 
     Raises:
+        CampaignStopped: It is paused or cancelled, and recipients are left.
         NotSent: Several passes got no answer at all; who is left stays queued.
     """
     idle = 0
@@ -31,7 +32,7 @@ async def next_work(engine: Engine, campaign_id: int, chosen: list[int] | None) 
     progress: tuple[int, int] | None = None
     while True:
         work = await asyncio.to_thread(_look, engine, campaign_id, chosen)
-        if work is None or work.wait is None:
+        if work.wait is None:
             return
         if not work.due:
             if not waiting:
@@ -50,10 +51,14 @@ async def next_work(engine: Engine, campaign_id: int, chosen: list[int] | None) 
         yield work.due
 
 
-def _look(engine: Engine, campaign_id: int, chosen: list[int] | None) -> Work | None:
+def _look(engine: Engine, campaign_id: int, chosen: list[int] | None) -> Work:
     with engine.begin() as connection:
         campaigns.finish(connection, campaign_id)
+        work = batches.work(connection, campaign_id, chosen)
         campaign = campaigns.get(connection, campaign_id)
-        if campaign is None or campaign.state is not CampaignState.RUNNING:
-            return None
-        return batches.work(connection, campaign_id, chosen)
+    if work.wait is not None and campaign is not None and campaign.state is not CampaignState.RUNNING:
+        because = f" ({campaign.state_reason})" if campaign.state_reason else ""
+        raise CampaignStopped(
+            f"campaign {campaign_id} is {campaign.state}{because}: {work.progress[0]} recipients are left"
+        )
+    return work

@@ -33,6 +33,8 @@ class Receipt:
     """RFC 3463 enhanced status, as in 5.1.1."""
     reply: str = ""
     """The provider's words, on one line."""
+    throttled: bool = False
+    """For a deferral: it is about the server or about us, whoever the recipient."""
     retry_after: float | None = None
     """Seconds the provider asked us to wait, when it said so."""
     provider_message_id: str | None = None

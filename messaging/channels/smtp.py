@@ -13,8 +13,8 @@ import email_validator
 
 from messaging.channels.base import Dispatch, Message, Receipt
 from messaging.channels.smtp_connection import Connection, Lost, SmtpSettings, connect
-from messaging.channels.smtp_replies import Phase, Reply, Verdict, failure, judge, receipt
-from messaging.errors import AccountError, NotSent, Unknown
+from messaging.channels.smtp_replies import Phase, Reply, Verdict, failure, judge, receipt, silence
+from messaging.errors import AccountError, NotSent
 from schemas.states import Outcome
 
 __all__ = ["ServerFacts", "SmtpPool", "SmtpSender", "SmtpSettings", "verify"]
@@ -174,8 +174,7 @@ class SmtpSender:
             reply = await connection.reply(self._settings.final_timeout)
             return self._answered(phase, judge(phase, reply), reply, after=_State.CLEAN)
         except Lost as lost:
-            silence = Unknown if phase is Phase.DOT else NotSent
-            raise silence(f"{self._settings.where}, {phase}: {lost}") from None
+            raise silence(phase, f"{self._settings.where}, {phase}: {lost}") from None
 
     def _answered(self, phase: Phase, verdict: Verdict, reply: Reply, after: _State) -> Receipt:
         """Return the receipt of a definite answer, or raise what the reply means instead."""

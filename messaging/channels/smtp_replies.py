@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
 from messaging.channels.base import Receipt
-from messaging.errors import AccountError, MessagingError, NotSent, Unknown
+from messaging.errors import AccountError, BrokenOff, MessagingError, NotSent, Unknown
 from schemas.states import Outcome
 
 
@@ -62,6 +62,8 @@ class Reply:
 _STATUS = re.compile(r"(?<![\w.])[245]\.\d{1,3}\.\d{1,3}(?![\w.]*\w)")
 _CLOSING_CODES = {421, 503}
 
+_ENVELOPED = {Phase.RCPT, Phase.DATA, Phase.CONTENT}  # the server has heard of this message
+
 _SETUP = {"4": Verdict.NOT_SENT, "5": Verdict.ACCOUNT}
 
 # A whole code wins over its first digit. RFC 5321 4.2 and 4.3.2, RFC 4954 6 (AUTH), RFC 3207 4 (STARTTLS).
@@ -70,7 +72,8 @@ _BY_PHASE: dict[Phase, dict[str, Verdict]] = {
     Phase.EHLO: _SETUP,
     Phase.STARTTLS: _SETUP,
     Phase.AUTH: _SETUP,
-    Phase.MAIL: {"2": Verdict.GO_ON, "4": Verdict.NOT_SENT, "5": Verdict.ACCOUNT},
+    # 552 answers our SIZE=: this message is too big, the account is not at fault (RFC 1870, 6.1).
+    Phase.MAIL: {"2": Verdict.GO_ON, "4": Verdict.NOT_SENT, "552": Verdict.REJECTED, "5": Verdict.ACCOUNT},
     Phase.RCPT: {"2": Verdict.GO_ON, "4": Verdict.DEFERRED, "5": Verdict.REJECTED},
     Phase.DATA: {"354": Verdict.GO_ON, "4": Verdict.DEFERRED, "5": Verdict.REJECTED},
     Phase.CONTENT: {"4": Verdict.DEFERRED, "5": Verdict.REJECTED},
@@ -97,6 +100,11 @@ _BY_STATUS = {
     "5.4.5": Verdict.ACCOUNT,  # Gmail: daily sending quota exceeded
     "5.7.60": Verdict.ACCOUNT,  # Exchange: not permitted to send as this sender
 }
+
+# A "not now" about the server or about us, whoever the recipient (RFC 3463, 3.4 and 3.8; Gmail's 4.7.28 and
+# Amazon SES's 454 "Throttling failure").
+_THROTTLED_CODES = {421, 454}
+_THROTTLED_STATUS = re.compile(r"4\.3\.\d+|4\.4\.5|4\.5\.3|4\.7\.(0|28)")
 
 _OUTCOMES = {
     Verdict.ACCEPTED: Outcome.ACCEPTED,
@@ -157,6 +165,8 @@ def receipt(verdict: Verdict, reply: Reply) -> Receipt:
         code=reply.code,
         status=reply.status,
         reply=reply.text[:_REPLY_LENGTH],
+        throttled=outcome is Outcome.DEFERRED
+        and (reply.code in _THROTTLED_CODES or bool(_THROTTLED_STATUS.fullmatch(reply.status or ""))),
         retry_after=named_wait(reply.text) if outcome is Outcome.DEFERRED else None,
         provider_message_id=_message_id(reply.text) if outcome is Outcome.ACCEPTED else None,
     )
@@ -171,9 +181,16 @@ def failure(verdict: Verdict, where: str, phase: Phase, reply: Reply) -> Messagi
     text = f"{where}, {phase}: answered {said}"
     if verdict is Verdict.ACCOUNT:
         return AccountError(text)
-    if verdict is Verdict.NONSENSE and phase is Phase.DOT:
+    if verdict is Verdict.NONSENSE:
+        return silence(phase, text)
+    return BrokenOff(text) if phase in _ENVELOPED else NotSent(text)
+
+
+def silence(phase: Phase, text: str) -> MessagingError:
+    """Return the error of an answer that never came, or of bytes that are none."""
+    if phase is Phase.DOT:
         return Unknown(text)
-    return NotSent(text)
+    return BrokenOff(text) if phase in _ENVELOPED else NotSent(text)
 
 
 def named_wait(text: str) -> float | None:

@@ -94,13 +94,15 @@ _ROUND = text("""
             CAST(:statuses AS text[]), CAST(:replies AS text[]), CAST(:reasons AS text[]),
             CAST(:provider_message_ids AS text[]), CAST(:waits AS float[]), CAST(:counts AS bool[])
         ) AS r (id, state, code, status, reply, reason, provider_message_id, wait, counts)
-        WHERE a.id = r.id AND a.batch_id = held.id AND a.state IN ('queued', 'dispatched')
+        WHERE a.id = r.id AND a.batch_id = held.id AND (
+            a.state IN ('queued', 'dispatched') OR (a.state = 'rejected' AND r.state = 'queued'))
     ),
     marked AS (
         UPDATE attempts a SET state = 'dispatched', dispatched_at = clock_timestamp(),
             message_id = m.message_id, answered_at = NULL
         FROM held, unnest(CAST(:mark_ids AS bigint[]), CAST(:message_ids AS text[])) AS m (id, message_id)
-        WHERE a.id = m.id AND a.batch_id = held.id AND a.state = 'queued'
+        WHERE a.id = m.id AND a.batch_id = held.id
+            AND (a.state = 'queued' OR (a.state = 'dispatched' AND a.id = ANY (:again)))
             AND EXISTS (SELECT FROM campaigns c WHERE c.id = held.campaign_id AND c.state = 'running')
             AND NOT EXISTS (
                 SELECT FROM suppressions s WHERE s.channel = :channel AND s.address_key = a.address_key
@@ -128,7 +130,11 @@ _SUPPRESS = text("""
 
 
 def commit_round(
-    connection: Connection, lease: Lease, answers: Sequence[Answer], marks: Sequence[Mark]
+    connection: Connection,
+    lease: Lease,
+    answers: Sequence[Answer],
+    marks: Sequence[Mark],
+    again: Sequence[int] = (),
 ) -> Round:
     """Record answers and mark attempts `dispatched`.
 
@@ -136,7 +142,7 @@ def commit_round(
     (the attempt becomes `suppressed`) or when the campaign is not running (it stays `queued`).
 
     Raises:
-        LeaseLost: Another sender holds the batch; nothing was changed.
+        LeaseLost: Another process holds the batch; nothing was changed.
     """
     row = connection.execute(
         _ROUND,
@@ -154,6 +160,7 @@ def commit_round(
             "provider_message_ids": [answer.provider_message_id for answer in answers],
             "waits": [answer.wait for answer in answers],
             "counts": [answer.counts for answer in answers],
+            "again": list(again),
             "mark_ids": [mark.attempt_id for mark in marks],
             "message_ids": [mark.message_id for mark in marks],
         },
@@ -178,7 +185,10 @@ def requeue(
     statement = text("""
         WITH chosen AS (
             SELECT a.id, a.state FROM attempts a JOIN batches b ON b.id = a.batch_id
-            WHERE a.campaign_id = :campaign_id AND a.state = ANY (:states)
+            WHERE a.campaign_id = :campaign_id AND (a.state = ANY (:states)
+                -- What a process left on its way when it died is unknown, though nobody has noted it yet.
+                OR (a.state = 'dispatched' AND 'unknown' = ANY (:states)
+                    AND coalesce(b.lease_expires_at < clock_timestamp(), true)))
                 AND (CAST(:numbers AS int[]) IS NULL OR b.number = ANY (CAST(:numbers AS int[])))
             FOR UPDATE OF a
         ),

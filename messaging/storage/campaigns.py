@@ -103,14 +103,24 @@ def pause(connection: Connection, campaign_id: int, reason: str) -> None:
     )
 
 
-def finish(connection: Connection, campaign_id: int) -> bool:
-    """Call a running campaign finished when nothing is queued or dispatched; return whether it is now."""
+def lock(connection: Connection, campaign_id: int) -> Campaign:
+    """Hold off everyone else who would change a campaign's state, and return it as it is now.
+
+    A statement of its own: what follows in the transaction then sees what others committed before.
+    """
+    statement = select(*_COLUMNS).where(campaigns.c.id == campaign_id).with_for_update()
+    return _campaign(connection.execute(statement).one())
+
+
+def finish(connection: Connection, campaign_id: int) -> None:
+    """Call a running campaign finished when nothing is queued or dispatched."""
+    lock(connection, campaign_id)
     statement = text("""
         UPDATE campaigns c SET state = 'finished', finished_at = clock_timestamp()
         WHERE c.id = :campaign_id AND c.state = 'running' AND NOT EXISTS (
             SELECT FROM attempts a WHERE a.campaign_id = c.id AND a.state IN ('queued', 'dispatched'))
     """)
-    return connection.execute(statement, {"campaign_id": campaign_id}).rowcount == 1
+    connection.execute(statement, {"campaign_id": campaign_id})
 
 
 # Why a member of the audience is left out: one reason each, the person's own wish before ours.

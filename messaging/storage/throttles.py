@@ -8,7 +8,10 @@ _RESERVE = text("""
     INSERT INTO throttles AS t (key, rate, next_at)
     VALUES (:key, :rate, clock_timestamp() + make_interval(secs => :n / :rate))
     ON CONFLICT (key) DO UPDATE SET rate = excluded.rate,
-        next_at = greatest(t.next_at, clock_timestamp()) + make_interval(secs => :n / :rate)
+        -- Permits taken at another rate were waits of another length: they are not owed at this one.
+        next_at = greatest(clock_timestamp(), CASE WHEN t.rate = excluded.rate THEN t.next_at
+            ELSE least(t.next_at, clock_timestamp() + make_interval(secs => 1 / :rate)) END)
+            + make_interval(secs => :n / :rate)
     RETURNING extract(epoch FROM next_at - clock_timestamp())::float - :n / :rate AS wait
 """)
 

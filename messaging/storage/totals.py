@@ -61,7 +61,8 @@ def reasons(connection: Connection, campaign_id: int) -> dict[str, int]:
     A provider's words often hold the address, so its reason is the code and the enhanced status only.
     """
     statement = text("""
-        SELECT coalesce(reason, concat_ws(' ', code, status), 'no reason given') AS reason, count(*) AS n
+        SELECT coalesce(reason, nullif(concat_ws(' ', code, status), ''), 'no reason given') AS reason,
+            count(*) AS n
         FROM attempts WHERE campaign_id = :id AND state IN ('rejected', 'unknown')
         GROUP BY 1 ORDER BY n DESC, 1
     """)

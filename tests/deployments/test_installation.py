@@ -10,6 +10,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.states import Cancelling
 from sqlalchemy import Engine, text
 
 DEPLOYMENTS = {"import-contacts", "launch-campaign", "retry-campaign", "send-batches"}
@@ -71,6 +72,34 @@ async def test_making_everything_again_changes_nothing(prefect: PrefectClient, o
     assert again.code == 0, again.err
     assert set(before) == DEPLOYMENTS
     assert {deployment.name: deployment.id for deployment in await prefect.read_deployments()} == before
+
+
+async def test_cancelled_in_prefect_a_campaign_stops_with_every_answer_heard(
+    prefect: PrefectClient, ledger: Engine, server, account: str, tmp_path: Path, outflow
+):
+    contacts = tmp_path / "contacts.csv"
+    contacts.write_text("email\n" + "".join(f"reader{n}@example.org\n" for n in range(1000)))
+    imported = await asyncio.to_thread(outflow, "import", str(contacts), "--audience", "slow", "--json")
+    assert imported.code == 0, imported.err
+    campaign = {"name": "slow", "account": account, "audience": "slow", "subject": "Hello", "text": "Hello"}
+    deployment = await prefect.read_deployment_by_name("launch-campaign/launch-campaign")
+    run = await prefect.create_flow_run_from_deployment(
+        deployment.id, parameters={"campaign": {**campaign, "pacing": {"rate": "60/s"}}}
+    )
+    while server.received() < 60:  # noqa: ASYNC110 - another process counts
+        await asyncio.sleep(0.05)
+
+    await prefect.set_flow_run_state(run.id, Cancelling())
+    ended = await finished(prefect, run)
+
+    assert ended.state.is_cancelled() or ended.state.is_crashed()
+    with ledger.begin() as connection:
+        states = connection.execute(text("SELECT state, count(*) FROM attempts GROUP BY state")).tuples()
+        counts = dict(states.all())
+        leases = connection.execute(text("SELECT count(*) FROM batches WHERE lease_owner IS NOT NULL"))
+        assert leases.scalar_one() == 0  # given back, so that a retry need not wait
+    assert set(counts) == {"accepted", "queued"}
+    assert counts["accepted"] == server.received() < 1000
 
 
 async def test_a_worker_runs_a_campaign_from_the_file_to_the_report(

@@ -1,21 +1,26 @@
 """A batch is sent once, and every recipient ends in one state that is true."""
 
 import asyncio
+import contextlib
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from messaging.campaign import sending
 from messaging.campaign.ledger import BatchLedger
 from messaging.campaign.planning import plan_campaign
+from messaging.campaign.retrying import requeue
 from messaging.campaign.sending import send_batch
 from messaging.campaign.working import next_work
 from messaging.errors import AccountError, CampaignStopped, LeaseLost, NotSent, Withdrawn
 from messaging.reports.numbers import campaign_report
 from messaging.storage import batches, campaigns
 from messaging.storage.attempts import Answer, Mark
-from schemas.campaign import CampaignSpec
+from schemas.campaign import CampaignSpec, RetryRequest
 from schemas.report import Plan
 from schemas.states import AttemptState, CampaignState
 from tests.fakes.scripted_smtp import ScriptedSmtp, says
@@ -95,7 +100,8 @@ async def test_a_paused_campaign_hands_nothing_over(ledger: Engine, plan: Plan, 
         campaigns.pause(connection, plan.campaign_id, "lunch")
     async with open_run(plan.campaign_id, server.port) as run:
         report = await send_batch(run, 1)
-        await send_all(ledger, run)
+        with pytest.raises(CampaignStopped, match=r"paused \(lunch\): 6 recipients are left"):
+            await send_all(ledger, run)
 
     assert (report.answers, server.received()) == (0, 0)
     assert set(states().values()) == {"queued"}
@@ -276,3 +282,131 @@ async def test_told_to_stop_it_finishes_what_is_in_flight(
     counts = Counter(states().values())
     assert set(counts) == {"accepted", "queued"}  # nothing unknown, nothing left dispatched
     assert counts["accepted"] == len(smtp.stored) < 20
+
+
+async def test_recipients_whose_server_hangs_up_do_not_hold_up_the_others(
+    ledger: Engine, audience, spec: CampaignSpec, open_run, states
+):
+    audience(*(f"bad{n}@example.org" for n in range(12)))
+    audience(*(f"good{n}@example.org" for n in range(30)))
+    plan = plan_campaign(ledger, spec)
+    smtp = ScriptedSmtp({"RCPT": [says("421 4.7.0 busy")] * 12})  # the first twelve it hears of
+    async with smtp.running(), open_run(plan.campaign_id, smtp.port, 2) as run:
+        for _ in range(4):
+            with contextlib.suppress(NotSent):
+                await send_batch(run, 1)
+
+    accepted = {address for address, state in states().items() if state == "accepted"}
+    assert accepted >= {f"good{n}@example.org" for n in range(30)}
+    with ledger.begin() as connection:
+        tries = connection.execute(
+            text("SELECT max(tries) FROM attempts WHERE state = 'queued'")
+        ).scalar_one()
+    assert tries == 1  # put off, each by its own broken connection
+
+
+async def test_a_server_that_refuses_everyone_alike_rejects_nobody(
+    ledger: Engine, audience, spec: CampaignSpec, open_run
+):
+    audience(*(f"reader{n}@example.org" for n in range(100)))
+    plan = plan_campaign(ledger, spec)
+    smtp = ScriptedSmtp({"RCPT": says("554 5.7.1 Client host blocked")})
+    async with smtp.running(), open_run(plan.campaign_id, smtp.port) as run:
+        with pytest.raises(AccountError, match=r"refuses everyone alike \(554 5.7.1\)"):
+            await send_batch(run, 1)
+
+    report = campaign_report(ledger, plan.campaign_id)
+    assert report.state is CampaignState.PAUSED
+    assert report.totals.queued >= 100 - 3  # who was in flight on the other connections has their answer
+    assert report.totals.unknown == report.totals.dispatched == 0
+
+
+async def test_a_list_of_dead_mailboxes_is_rejected_one_by_one(
+    ledger: Engine, audience, spec: CampaignSpec, open_run
+):
+    audience(*(f"nobody{n}@example.org" for n in range(60)))
+    plan = plan_campaign(ledger, spec)
+    smtp = ScriptedSmtp({"RCPT": says("550 5.1.1 no such user")})
+    async with smtp.running(), open_run(plan.campaign_id, smtp.port) as run:
+        await send_all(ledger, run)
+
+    assert campaign_report(ledger, plan.campaign_id).reasons == {"550 5.1.1": 60}
+
+
+async def test_a_message_too_big_for_the_server_is_rejected_alone(
+    ledger: Engine, audience, spec: CampaignSpec, open_run, states
+):
+    audience("ada@example.org", "bo@example.org")
+    plan = plan_campaign(ledger, spec)
+    smtp = ScriptedSmtp({"MAIL": [says("552 5.3.4 too big")]})
+    async with smtp.running(), open_run(plan.campaign_id, smtp.port, 1) as run:
+        await send_all(ledger, run)
+
+    assert states() == {"ada@example.org": "rejected", "bo@example.org": "accepted"}
+
+
+async def test_throttled_recipients_are_not_given_up_with_the_others(
+    ledger: Engine, audience, spec: CampaignSpec, open_run, states
+):
+    audience("ada@example.org")
+    plan = plan_campaign(ledger, spec)
+    smtp = ScriptedSmtp({"DOT": says("454 Throttling failure: Daily message quota exceeded")})
+    async with smtp.running(), open_run(plan.campaign_id, smtp.port) as run:
+        for _ in range(sending.MOST_TRIES + 1):
+            await send_batch(run, 1)
+            with ledger.begin() as connection:
+                connection.execute(text("UPDATE attempts SET not_before = NULL"))
+
+    assert states() == {"ada@example.org": "queued"}
+
+
+async def test_a_database_that_restarts_costs_nobody_an_answer(
+    ledger: Engine, audience, spec: CampaignSpec, server, open_run, states
+):
+    audience(*(f"reader{n}@example.org" for n in range(300)))
+    plan = plan_campaign(ledger, spec)
+
+    def cut_off() -> None:  # what a fast restart does to every session
+        with ledger.begin() as connection:
+            connection.execute(
+                text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            )
+
+    async with open_run(plan.campaign_id, server.port) as run:
+        sender = asyncio.create_task(send_all(ledger, run))
+        for goal in (60, 140, 220):
+            while server.received() < goal and not sender.done():  # noqa: ASYNC110 - another process counts
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(cut_off)
+        try:
+            await sender
+        except SQLAlchemyError:  # met by a look at the ledger; the task's retry is played here
+            await send_all(ledger, run)
+
+    assert Counter(states().values()) == {"accepted": 300}
+    assert server.received() == 300
+
+
+def test_who_is_queued_again_at_the_last_moment_is_not_lost_in_a_finished_campaign(
+    ledger: Engine, plan: Plan
+):
+    with ledger.begin() as connection:
+        connection.execute(text("UPDATE attempts SET state = 'rejected'"))
+    request = RetryRequest(campaign="spring-offer", states=[AttemptState.REJECTED])
+    with ledger.connect() as other, other.begin() as transaction:
+        campaigns.lock(other, plan.campaign_id)
+        with ThreadPoolExecutor(2) as pool:
+            retry = pool.submit(requeue, ledger, request, "someone")
+            time.sleep(0.3)
+
+            def finish() -> None:
+                with ledger.begin() as connection:
+                    campaigns.finish(connection, plan.campaign_id)
+
+            end = pool.submit(finish)
+            time.sleep(0.3)
+            transaction.commit()
+            assert retry.result() == len(ALL_KINDS)
+            end.result()
+
+    assert campaign_report(ledger, plan.campaign_id).state is CampaignState.RUNNING

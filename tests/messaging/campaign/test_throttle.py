@@ -18,14 +18,16 @@ def test_permits_follow_each_other_at_the_rate_whoever_takes_them(ledger: Engine
     assert all(abs(wait - 1.5 * turn) < 0.4 for turn, wait in enumerate(waits))
 
 
-def test_a_new_rate_counts_from_the_next_permit(ledger: Engine):
+def test_a_new_rate_owes_no_permits_taken_at_the_old_one(ledger: Engine):
     with ledger.begin() as connection:
-        throttles.reserve(connection, "campaign:1", rate=0.01, n=1)
-        before = throttles.reserve(connection, "campaign:1", rate=100.0, n=1)
-        after = throttles.reserve(connection, "campaign:1", rate=100.0, n=1)
+        for _ in range(8):
+            throttles.reserve(connection, "campaign:1", rate=1 / 3600, n=1)
+        waits = [throttles.reserve(connection, "campaign:1", rate=50.0, n=1) for _ in range(2)]
+        slower = throttles.reserve(connection, "campaign:1", rate=0.5, n=1)
 
-    assert 90 < before < 101
-    assert abs(after - before - 0.01) < 0.2
+    assert waits[0] < 0.2  # not the eight hours that were reserved
+    assert 0.0 < waits[1] - waits[0] < 0.2
+    assert slower < 0.2
 
 
 async def test_two_processes_share_one_limit(ledger: Engine):

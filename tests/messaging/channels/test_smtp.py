@@ -8,7 +8,7 @@ import pytest
 
 from messaging.channels.base import Message
 from messaging.channels.smtp import SmtpPool, SmtpSettings, verify
-from messaging.errors import AccountError, InputError, NotSent, Unknown, Withdrawn
+from messaging.errors import AccountError, BrokenOff, InputError, NotSent, Unknown, Withdrawn
 from schemas.states import Outcome
 from tests.fakes.scripted_smtp import EXTENSIONS, HOST, ScriptedSmtp, Step, hangs_up, says, says_raw, stalls
 
@@ -171,19 +171,19 @@ async def test_an_answer_is_a_value_and_the_next_message_goes(script, outcome, c
         pytest.param({"MAIL": says("550 5.1.0 no")}, AccountError, "FROM: answered 550 5.1.0", id="550 MAIL"),
         pytest.param({"MAIL": says("451 4.3.0 no")}, NotSent, "MAIL FROM: answered 451", id="451 at MAIL"),
         pytest.param({"MAIL": says("530 5.7.0 no")}, AccountError, "530", id="530 at MAIL"),
-        pytest.param({"RCPT": says("421 4.7.0 a@b")}, NotSent, "TO: answered 421 4.7.0$", id="421 at RCPT"),
-        pytest.param({"RCPT": says("503 5.5.1 a@b")}, NotSent, "RCPT TO: answered 503", id="503 at RCPT"),
+        pytest.param({"RCPT": says("421 4.7.0 a@b")}, BrokenOff, "TO: answered 421 4.7.0$", id="421 at RCPT"),
+        pytest.param({"RCPT": says("503 5.5.1 a@b")}, BrokenOff, "RCPT TO: answered 503", id="503 at RCPT"),
         pytest.param({"RCPT": says("550 5.4.5 quota")}, AccountError, "550 5.4.5", id="daily quota"),
-        pytest.param({"RCPT": hangs_up()}, NotSent, "RCPT TO: the server closed", id="drop at RCPT"),
-        pytest.param({"RCPT": stalls()}, NotSent, "no answer within 0.3 s", id="stall at RCPT"),
-        pytest.param({"RCPT": says_raw(b"\xff\x00hello\r\n")}, NotSent, "not SMTP", id="garbage"),
-        pytest.param({"RCPT": says_raw(b"250-one\r\n450 two\r\n")}, NotSent, "not SMTP", id="mixed codes"),
-        pytest.param({"RCPT": says_raw(b"2" * 40_000)}, NotSent, "not SMTP", id="endless line"),
-        pytest.param({"RCPT": says_raw(b"250-x\r\n" * 9000)}, NotSent, "not SMTP", id="endless reply"),
-        pytest.param({"MAIL": TWO_REPLIES}, NotSent, "before its time", id="two replies"),
-        pytest.param({"DATA": hangs_up()}, NotSent, "DATA: the server closed", id="drop at DATA"),
-        pytest.param({"DATA": says("250 what?")}, NotSent, "DATA: answered 250", id="250 at DATA"),
-        pytest.param({"DATA": says_raw(b"354 go\r\n250 ok\r\n")}, NotSent, "its time", id="250 with 354"),
+        pytest.param({"RCPT": hangs_up()}, BrokenOff, "RCPT TO: the server closed", id="drop at RCPT"),
+        pytest.param({"RCPT": stalls()}, BrokenOff, "no answer within 0.3 s", id="stall at RCPT"),
+        pytest.param({"RCPT": says_raw(b"\xff\x00hello\r\n")}, BrokenOff, "not SMTP", id="garbage"),
+        pytest.param({"RCPT": says_raw(b"250-one\r\n450 two\r\n")}, BrokenOff, "not SMTP", id="mixed codes"),
+        pytest.param({"RCPT": says_raw(b"2" * 40_000)}, BrokenOff, "not SMTP", id="endless line"),
+        pytest.param({"RCPT": says_raw(b"250-x\r\n" * 9000)}, BrokenOff, "not SMTP", id="endless reply"),
+        pytest.param({"MAIL": TWO_REPLIES}, BrokenOff, "before its time", id="two replies"),
+        pytest.param({"DATA": hangs_up()}, BrokenOff, "DATA: the server closed", id="drop at DATA"),
+        pytest.param({"DATA": says("250 what?")}, BrokenOff, "DATA: answered 250", id="250 at DATA"),
+        pytest.param({"DATA": says_raw(b"354 go\r\n250 ok\r\n")}, BrokenOff, "its time", id="250 with 354"),
         pytest.param({"DOT": hangs_up(stores=True)}, Unknown, "message: the server", id="drop at dot"),
         pytest.param({"DOT": stalls(stores=True)}, Unknown, "no answer within 0.3 s", id="stall after dot"),
         pytest.param({"DOT": says_raw(b"hm\r\n", stores=True)}, Unknown, "not SMTP", id="garbage after dot"),

@@ -1,0 +1,321 @@
+"""The commands as a person runs them: a process each, one sentence when something is wrong."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from deployments import environment, serving
+from messaging import sandbox
+from messaging.audience.importing import import_file
+from messaging.reports.numbers import all_reports
+from schemas.contacts import ImportRequest
+from tests.fakes.scripted_smtp import ScriptedSmtp
+
+OUTFLOW = Path(sys.executable).with_name("outflow")
+STATES = {"queued", "dispatched", "accepted", "rejected", "unknown", "suppressed", "cancelled"}
+FIGURES = STATES | {"campaign", "number", "state", "planned", "seconds"}
+CONTACTS = """email,name,mobile
+ada@example.org,Ada,07400 000001
+ADA@example.org,Ada L,
+bo@example.org,Bo,
+nobody.ed@example.org,Ed,
+drop.flo@example.org,Flo,
+no-at.example.org,Cy,
+"""
+CAMPAIGN = """name: spring-offer
+account: smtp-account/main
+audience: customers
+subject: "Hello {{ name }}"
+text: "Dear {{ name }}"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> dict:
+        """The one object on stdout."""
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+    def failed_with(self, sentence: str) -> None:
+        """Check that it failed as a command run with --json should."""
+        assert "Traceback" not in self.err
+        assert self.code == 1
+        lines = [line for line in self.err.splitlines() if line.startswith("outflow: ")]
+        assert lines == self.err.splitlines()[-1:]  # what it was doing may stand above
+        assert json.loads(self.out) == {"error": lines[0].removeprefix("outflow: ")}
+        assert sentence in lines[0]
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture(scope="session")
+def surroundings(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[dict[str, str]]:
+    """The environment of an installation that nobody has used yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        environment.apply()
+        patch.setenv("OUTFLOW_HOME", str(tmp_path_factory.mktemp("outflow-home")))
+        patch.setenv("OUTFLOW_DATABASE_URL", database_url)
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect-home")))
+        patch.delenv("PREFECT_API_URL", raising=False)
+        yield dict(os.environ)
+
+
+@pytest.fixture(scope="session")
+def prefect_server(surroundings: dict[str, str]) -> Iterator[str]:
+    """A Prefect server as `outflow up` starts it; the commands find it by themselves."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        server = serving.server(Path(surroundings["OUTFLOW_HOME"]), "127.0.0.1", port)
+        yield runner.run(server.__aenter__())
+        runner.run(server.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="session")
+def outflow(surroundings: dict[str, str]) -> Run:
+    """Run a command that needs no Prefect server, or names its own."""
+
+    def run(*arguments: str | Path, **variables: str) -> Done:
+        done = subprocess.run(
+            [OUTFLOW, *arguments],
+            env=surroundings | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def outflow_up(outflow: Run, prefect_server: str) -> Run:
+    """Run a command beside a running Prefect server."""
+    assert serving.answers(prefect_server)
+    return outflow
+
+
+@pytest.fixture
+def contacts(tmp_path: Path) -> Path:
+    file = tmp_path / "people.csv"
+    file.write_text(CONTACTS)
+    return file
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Path:
+    file = tmp_path / "campaign.yaml"
+    file.write_text(CAMPAIGN)
+    return file
+
+
+@pytest.fixture
+def customers(ledger: Engine, contacts: Path) -> None:
+    import_file(ledger, ImportRequest(file=str(contacts), audience="customers", region="GB"))
+
+
+@pytest.mark.usefixtures("ledger")
+def test_from_an_empty_installation_to_a_report(
+    outflow_up: Run, contacts: Path, campaign: Path, tmp_path: Path, surroundings: dict[str, str]
+):
+    outflow = outflow_up
+    assert outflow("account", "list", "--json").said == {"accounts": []}
+    with sandbox.running(tmp_path / "outbox") as server:
+        settings = [
+            "host=127.0.0.1",
+            f"port={server.port}",
+            "security=none",
+            "sender=Shop <news@example.org>",
+        ]
+        added = outflow("account", "add", "smtp", "main", *settings, "--json").said
+        assert added == {"account": "smtp-account/main"}
+
+        imported = outflow(*("import", contacts, "--audience", "customers", "--region", "gb", "--json")).said
+        assert {"rows", "imported", "refused", "duplicates", "seconds", "refused_file"} <= imported.keys()
+        assert (imported["rows"], imported["imported"]) == (6, 4)
+        assert imported["rows"] == imported["imported"] + imported["refused"] + imported["duplicates"]
+        refused = Path(imported["refused_file"])
+        assert surroundings["OUTFLOW_HOME"] in str(refused)
+        assert (refused.stat().st_mode & 0o777, refused.parent.stat().st_mode & 0o077) == (0o600, 0)
+        assert "no-at.example.org" in refused.read_text()
+
+        checked = outflow("check", campaign, "--json").said
+        assert (checked["contacts"], checked["recipients"], checked["state"]) == (4, 4, None)
+        assert f":{server.port} answers" in checked["met"]
+        assert server.received() == 0
+
+        sent = outflow("send", campaign, "--json").said
+        assert sent.keys() == FIGURES
+        assert (sent["campaign"], sent["state"], sent["planned"]) == ("spring-offer", "finished", 4)
+        assert (sent["accepted"], sent["rejected"], sent["unknown"]) == (2, 1, 1)
+        assert sent["planned"] == sum(sent[state] for state in STATES)
+        assert server.received() == sent["accepted"] + sent["unknown"]
+
+        again = outflow("send", campaign, "--json")
+        again.failed_with("was sent already, so nothing was sent now")
+        outflow("retry", "spring-offer", "--json").failed_with(
+            "nothing of campaign 'spring-offer' is missing"
+        )
+        retried = outflow("retry", "spring-offer", "--state", "rejected", "--json").said
+        assert retried | {"seconds": 0} == sent | {"seconds": 0}  # refused again
+        assert server.received() == sent["accepted"] + sent["unknown"]
+
+    assert outflow("status", "spring-offer", "--json").said == retried
+    assert outflow("status", "--json").said == {"campaigns": [retried]}
+    report = outflow("report", "spring-offer", "--json").said
+    assert report.keys() == FIGURES | {"reasons", "excluded", "unknown_recipients"}
+    assert report["unknown_recipients"] == ["drop.flo@example.org"]
+    assert report["reasons"]["550 5.1.1"] == 1
+
+
+async def test_an_account_lives_and_its_password_shows_nowhere(outflow_up: Run):
+    smtp = ScriptedSmtp(logins={"news": "canary-Zq9"})
+    ran = []
+
+    async def outflow(*arguments: str, **variables: str) -> Done:
+        ran.append(await asyncio.to_thread(outflow_up, *arguments, "--json", **variables))
+        return ran[-1]
+
+    async with smtp.running():
+        settings = [f"port={smtp.port}", "host=127.0.0.1", "security=none", "sender=news@example.org"]
+        login = ["username=news", "password=@env:NEWS_PASSWORD"]
+        await asyncio.gather(
+            outflow("account", "add", "smtp", "right", *settings, *login, NEWS_PASSWORD="canary-Zq9"),
+            outflow("account", "add", "smtp", "wrong", *settings, *login, NEWS_PASSWORD="canary-Zq8"),
+        )
+        right, wrong = await asyncio.gather(
+            outflow("account", "verify", "smtp-account/right"),
+            outflow("account", "verify", "smtp-account/wrong"),
+        )
+        assert right.said["met"].endswith("not encrypted, logged in as news")
+        wrong.failed_with("AUTH: answered 535")
+
+        found = {
+            finding["what"]: finding for finding in json.loads((await outflow("doctor")).out)["findings"]
+        }
+        assert ran[-1].code == 1  # something is wrong: the login, and there is no work pool
+        assert {"packages", "disk", "ledger", "Prefect server", "smtp-account/right"} <= found.keys()
+        assert all(finding.keys() == {"what", "severity", "text"} for finding in found.values())
+        severities = [found[f"smtp-account/{name}"]["severity"] for name in ("right", "wrong")]
+        assert severities == ["ok", "fail"]
+
+        removed = await outflow("account", "remove", "smtp-account/wrong")
+        assert removed.said == {"removed": "smtp-account/wrong"}
+    assert not any("canary" in done.out + done.err for done in ran)
+    assert smtp.stored == []
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "is empty"),
+        ("city,plan\nLeeds,free\n", "no column named like an e-mail address or a phone number"),
+    ],
+    ids=["empty", "without an address column"],
+)
+def test_a_file_that_cannot_be_imported_gets_a_sentence(
+    outflow_up: Run, tmp_path: Path, content: str, sentence: str
+):
+    file = tmp_path / "bad.csv"
+    file.write_text(content)
+
+    outflow_up("import", file, "--audience", "customers", "--json").failed_with(sentence)
+
+
+@pytest.mark.usefixtures("customers")
+def test_sending_through_an_account_that_is_not_there_gets_a_sentence_and_plans_nothing(
+    outflow_up: Run, campaign: Path, ledger: Engine
+):
+    campaign.write_text(CAMPAIGN.replace("smtp-account/main", "smtp-account/nowhere"))
+
+    done = outflow_up("send", campaign, "--json")
+    done.failed_with(
+        "there is no account 'smtp-account/nowhere'; make it with: outflow account add smtp nowhere"
+    )
+    assert all_reports(ledger) == []
+
+
+@pytest.mark.usefixtures("customers")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["import", "nowhere.csv", "--audience", "a"], "there is no file nowhere.csv"),
+        (["import", "people.csv", "--audience", "a", "--region", "Britain"], "region"),
+        (["check", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["check", "misspelt.yaml"], "surname"),
+        (["send", "misspelt.yaml"], "surname"),
+        (["report", "spring-offer"], "there is no campaign 'spring-offer' (campaigns: none yet)"),
+        (
+            ["retry", "spring-offer", "--state", "accepted"],
+            "--state takes rejected and unknown, not accepted",
+        ),
+        (["account", "add", "smtp", "main", "host=h", "password=canary"], "write password=@env:VARIABLE"),
+        (["account", "add", "smtp", "main", "password=@env:NOT_THERE"], "no environment variable NOT_THERE"),
+        (["account", "add", "smtp", "main", "password=@file:nowhere"], "nowhere cannot be read"),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else None,
+)
+def test_a_mistake_gets_a_sentence_before_prefect_is_started(
+    outflow: Run, campaign: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+):
+    campaign.with_name("misspelt.yaml").write_text(CAMPAIGN.replace("{{ name }}", "{{ surname }}"))
+    monkeypatch.chdir(campaign.parent)
+    # Without a server it would start a temporary one, and say so on stderr.
+    done = outflow(*arguments, "--json")
+
+    done.failed_with(sentence)
+    assert len(done.err.splitlines()) == 1
+    assert "canary" not in done.out + done.err
+
+
+def test_a_database_that_is_not_there_gets_a_sentence_without_its_password(outflow: Run):
+    done = outflow("status", "--json", OUTFLOW_DATABASE_URL="postgresql://u:canary@127.0.0.1:1/x")
+
+    done.failed_with("the database of OUTFLOW_DATABASE_URL cannot be reached")
+    assert "Connection refused" in done.err
+    assert "canary" not in done.out + done.err
+
+
+def test_a_prefect_server_that_does_not_answer_gets_a_sentence(outflow: Run):
+    done = outflow("account", "list", "--json", PREFECT_API_URL="http://127.0.0.1:1/api")
+
+    done.failed_with("the Prefect server at http://127.0.0.1:1/api does not answer: start it (outflow up)")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sned"],
+        ["import", "people.csv"],
+        ["account", "add", "smtp", "main", "host"],
+        ["demo", "--recipients", "0"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_exits_with_2(outflow: Run, arguments: list[str]):
+    done = outflow(*arguments)
+
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    assert "Usage: outflow" in done.err
