@@ -86,12 +86,12 @@ def find_columns(header: list[str], chosen: Mapping[str, str], file_name: str) -
     found: dict[str, int] = {}
     for role, column in chosen.items():
         if role not in _WORDS:
-            raise InputError(f"A column cannot be read as {role!r}: choose from {', '.join(_WORDS)}.")
+            raise InputError(f"a column cannot be read as {role!r}: choose from {', '.join(_WORDS)}")
         if column.strip() not in header:
-            raise InputError(f"{file_name} has no column {column!r} for {role}; its columns are: {listed}.")
+            raise InputError(f"{file_name} has no column {column!r} for {role}; its columns are: {listed}")
         place = header.index(column.strip())
         if place in found.values():
-            raise InputError(f"Column {column!r} of {file_name} is chosen twice: choose it for one thing.")
+            raise InputError(f"column {column!r} of {file_name} is chosen twice: choose it for one thing")
         found[role] = place
     plain = {i: _plain(column) for i, column in enumerate(header)}
     for role in ("email", "phone"):

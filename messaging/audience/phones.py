@@ -30,7 +30,7 @@ def check_region(region: str | None) -> None:
         InputError: There is no such country.
     """
     if region is not None and region not in phonenumbers.SUPPORTED_REGIONS:
-        raise InputError(f"{region} is not a country code of ISO 3166: write GB, ES, US and so on.")
+        raise InputError(f"{region} is not a country code of ISO 3166: write GB, ES, US and so on")
 
 
 def judge_phones(given: pl.Series, region: str | None) -> pl.DataFrame:

@@ -60,9 +60,9 @@ def read_csv(path: Path) -> Sheet:
         text = content.decode().removeprefix(_BOM)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f'{name} is not UTF-8 text (line {line}): save it as "CSV UTF-8".') from None
+        raise InputError(f'{name} is not UTF-8 text (line {line}): save it as "CSV UTF-8"') from None
     if not text or text.isspace():
-        raise InputError(f"{name} is empty: it needs a header row and a row per contact.")
+        raise InputError(f"{name} is empty: it needs a header row and a row per contact")
     records = _read_fast(content) if _REGULAR.fullmatch(content) else None
     if records is None:
         records = _read_carefully(text)
@@ -73,19 +73,19 @@ def read_csv(path: Path) -> Sheet:
         | pl.col("flaw").is_not_null()
     )
     if rows.is_empty():
-        raise InputError(f"{name} has a header but no rows: there is nobody to import.")
+        raise InputError(f"{name} has a header but no rows: there is nobody to import")
     return Sheet(name, sha256(content).hexdigest(), header, rows)
 
 
 def _content(path: Path) -> bytes:
     if not path.exists():
-        raise InputError(f"There is no file {path}: check the path, as the worker sees it.")
+        raise InputError(f"there is no file {path}: check the path")
     if not path.is_file():
-        raise InputError(f"{path} is not a file: name one CSV file.")
+        raise InputError(f"{path} is not a file: name one CSV file")
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions.") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
 
 
 def _read_fast(content: bytes) -> pl.DataFrame | None:
@@ -165,10 +165,10 @@ def _header(records: pl.DataFrame, name: str) -> list[str]:
     names = first.select(cleaned(pl.all())).row(0) if first.width else ()
     header = [given or f"Column {place}" for place, given in enumerate(names, start=1)]
     if not any(names):
-        raise InputError(f"{name} begins with an empty row: the first row must name the columns.")
+        raise InputError(f"{name} begins with an empty row: the first row must name the columns")
     if any(_ADDRESS.search(column) for column in header):
-        raise InputError(f"{name} has no header: its first row holds an address, it must name the columns.")
+        raise InputError(f"{name} has no header: its first row holds an address, it must name the columns")
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
-        raise InputError(f"{name} has more than one column {twice[0]!r}: give each column its own name.")
+        raise InputError(f"{name} has more than one column {twice[0]!r}: give each column its own name")
     return header

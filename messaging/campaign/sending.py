@@ -241,7 +241,7 @@ class _BatchSending:
 def _answer(attempt: Attempt, receipt: Receipt) -> Answer:
     """Turn a provider's answer into the attempt's next state."""
     state = AttemptState.ACCEPTED if receipt.outcome is Outcome.ACCEPTED else AttemptState.REJECTED
-    reason = None
+    reason = receipt.reply if receipt.code is None else None  # without a code the words are ours
     wait = None
     if receipt.outcome is Outcome.DEFERRED:
         most = MOST_TRIES_THROTTLED if receipt.throttled else MOST_TRIES

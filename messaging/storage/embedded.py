@@ -34,7 +34,7 @@ def start(home: Path) -> str:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"Outflow's folder {home} cannot be made: {error.strerror}. Set OUTFLOW_HOME."
+            f"Outflow's folder {home} cannot be made: {error.strerror}. Set OUTFLOW_HOME"
         ) from error
     with warnings.catch_warnings():
         # On import the wheel looks for a runtime folder and warns on machines without a login session.
@@ -48,8 +48,8 @@ def start(home: Path) -> str:
         server.start()
     except Exception as error:
         raise DatabaseError(
-            f"The embedded PostgreSQL in {home} did not start ({type(error).__name__}); "
-            f"its log is {home / 'postgres' / 'log'}."
+            f"the embedded PostgreSQL in {home} did not start ({type(error).__name__}); "
+            f"its log is {home / 'postgres' / 'log'}"
         ) from error
     return str(server.get_uri())
 
@@ -76,7 +76,7 @@ def _refuse_private_parents(home: Path) -> None:
     for folder in [home, *home.parents]:
         if folder.exists() and folder.stat().st_mode & _OTHERS_MAY_PASS != _OTHERS_MAY_PASS:
             raise InputError(
-                f"As root the embedded PostgreSQL runs as another user, who cannot enter {folder}. "
+                f"as root the embedded PostgreSQL runs as another user, who cannot enter {folder}. "
                 "Choose a folder that is open to others with OUTFLOW_HOME (the default is /var/lib/outflow), "
-                "run as an ordinary user, or set OUTFLOW_DATABASE_URL."
+                "run as an ordinary user, or set OUTFLOW_DATABASE_URL"
             )

@@ -38,7 +38,7 @@ def connect(chosen: Settings) -> Engine:
         reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
         raise DatabaseError(f"{name} cannot be reached: {reason}") from None
     if int(version) < OLDEST_POSTGRESQL:
-        raise InputError(f"{name} is PostgreSQL {int(version) // 10000}; Outflow needs 15 or newer.")
+        raise InputError(f"{name} is PostgreSQL {int(version) // 10000}; Outflow needs 15 or newer")
     migrating.upgrade(opened)
     return opened
 
@@ -49,12 +49,12 @@ def open_engine(url: str) -> Engine:
         parsed = make_url(url)
     except ArgumentError:
         raise InputError(
-            "OUTFLOW_DATABASE_URL is not a database address: write postgresql://user:password@host/database."
+            "OUTFLOW_DATABASE_URL is not a database address: write postgresql://user:password@host/database"
         ) from None
     if parsed.get_backend_name() not in {"postgresql", "postgres"}:
         raise InputError(
             "Outflow keeps its ledger in PostgreSQL only; "
-            f"OUTFLOW_DATABASE_URL names {parsed.get_backend_name()}."
+            f"OUTFLOW_DATABASE_URL names {parsed.get_backend_name()}"
         )
     return create_engine(
         parsed.set(drivername="postgresql+psycopg"),

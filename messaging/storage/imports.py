@@ -56,7 +56,7 @@ def write_refused(engine: Engine, import_id: int, path: Path) -> int:
     with engine.connect() as connection:
         columns = connection.execute(select(imports.c.columns).where(imports.c.id == import_id)).scalar()
         if columns is None:
-            raise InputError(f"There is no import {import_id}.")
+            raise InputError(f"there is no import {import_id}")
         header = [column["column"] for column in columns]
         refused = (
             select(refused_rows.c.row_number, refused_rows.c.reason, refused_rows.c.cells)
@@ -75,7 +75,7 @@ def write_refused(engine: Engine, import_id: int, path: Path) -> int:
                     writer.writerow([row.row_number, row.reason, *map(_harmless, _cells(row.cells, header))])
                     count += 1
         except OSError as error:
-            raise InputError(f"{path} cannot be written ({error.strerror}): name another place.") from None
+            raise InputError(f"{path} cannot be written ({error.strerror}): name another place") from None
     return count
 
 

@@ -33,8 +33,8 @@ def upgrade(engine: Engine) -> bool:
             return False
         if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
             raise DatabaseError(
-                f"The database was written by a newer Outflow (schema {current}): "
-                "upgrade Outflow, or use another database."
+                f"the database was written by a newer Outflow (schema {current}): "
+                "upgrade Outflow, or use another database"
             )
         command.upgrade(config(connection), "head")
     return True

@@ -69,7 +69,7 @@ async def test_imported_again_a_file_adds_nobody(ledger: Engine, contacts: Path)
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(None, "There is no file"), ("", "is empty"), ("city,plan\nLeeds,free\n", "no column named like")],
+    [(None, "there is no file"), ("", "is empty"), ("city,plan\nLeeds,free\n", "no column named like")],
     ids=["missing", "empty", "without an address column"],
 )
 async def test_a_file_that_cannot_be_used_fails_the_run_with_a_sentence_and_writes_nothing(

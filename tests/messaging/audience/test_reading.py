@@ -112,7 +112,7 @@ def test_a_file_that_cannot_be_used_says_what_to_do(a_file, content: bytes, says
 
 
 def test_a_path_without_a_file_says_so(tmp_path: Path):
-    with pytest.raises(InputError, match=r"There is no file .*none\.csv"):
+    with pytest.raises(InputError, match=r"there is no file .*none\.csv"):
         read_csv(tmp_path / "none.csv")
     with pytest.raises(InputError, match="is not a file"):
         read_csv(tmp_path)
