@@ -10,6 +10,7 @@ from messaging.campaign.rendering import mailbox
 from messaging.channels import smtp
 from messaging.channels.base import SenderPool
 from messaging.errors import InputError
+from schemas.base import OptionalText
 
 
 class SmtpAccount(Account):
@@ -26,10 +27,11 @@ class SmtpAccount(Account):
         description="How the connection is protected. Certificates are always verified; none is for a server "
         "on this machine or in your own network.",
     )
-    username: str | None = Field(default=None, description="Login name, if the server asks for one.")
-    password: SecretStr | None = Field(default=None, description="Login password.")
+    username: OptionalText = Field(default="", description="Login name, if the server asks for one.")
+    password: SecretStr = Field(default=SecretStr(""), description="Login password.")
     sender: str = Field(
-        description="Who the reader sees, and where bounces go.", examples=["Example Shop <news@example.org>"]
+        description="Who the reader sees, and where bounces go, as in Example Shop <news@example.org>.",
+        examples=["Example Shop <news@example.org>"],
     )
     connections: int = Field(
         default=8, ge=1, le=100, description="Connections kept open at once; ask your provider for its limit."
@@ -67,8 +69,8 @@ class SmtpAccount(Account):
             host=self.host,
             port=self.port,
             security=self.security,
-            username=self.username,
-            password=self.password.get_secret_value() if self.password else None,
+            username=self.username or None,
+            password=self.password.get_secret_value() or None,
             connections=self.connections,
             messages_per_connection=self.messages_per_connection,
         )

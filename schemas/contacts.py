@@ -25,7 +25,7 @@ class ImportRequest(Schema):
     )
     region: OptionalText = Field(
         default="",
-        description="Country of phone numbers written without a country code, as two letters (ISO 3166): GB.",
+        description="Country of phone numbers without a country code, as two letters of ISO 3166: GB.",
         examples=["GB"],
         pattern=r"^([A-Z]{2})?$",
     )
