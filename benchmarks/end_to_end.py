@@ -79,14 +79,14 @@ def in_own_process(way: str, recipients: int) -> dict[str, float]:
 
 async def measure(way: str, recipients: int) -> dict[str, float]:
     """Import and send once."""
-    from deployments import environment  # noqa: PLC0415 - before Prefect is imported
+    from deployments import environment
 
     environment.apply()
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
-    from messaging import sandbox  # noqa: PLC0415 - as above
-    from messaging.settings import settings  # noqa: PLC0415 - as above
-    from schemas.campaign import CampaignSpec  # noqa: PLC0415 - as above
-    from schemas.contacts import ImportRequest  # noqa: PLC0415 - as above
+    from messaging import sandbox
+    from messaging.settings import settings
+    from schemas.campaign import CampaignSpec
+    from schemas.contacts import ImportRequest
 
     contacts = settings().home / "contacts.csv"
     write_contacts(contacts, recipients)
@@ -107,11 +107,11 @@ async def measure(way: str, recipients: int) -> dict[str, float]:
     }
 
 
-async def with_prefect(request, spec, port):  # noqa: ANN001, ANN201 - types would import Prefect at the top
+async def with_prefect(request, spec, port):
     """Import and send as the flows do, on a temporary Prefect server."""
-    from flows.import_contacts import import_contacts  # noqa: PLC0415 - this way only
-    from flows.launch_campaign import launch_campaign  # noqa: PLC0415 - this way only
-    from tasks.accounts import add_account  # noqa: PLC0415 - this way only
+    from flows.import_contacts import import_contacts
+    from flows.launch_campaign import launch_campaign
+    from tasks.accounts import add_account
 
     values = {"host": "127.0.0.1", "port": str(port), "security": "none", "sender": "news@shop.example.org"}
     await add_account("smtp", "benchmark", values)
@@ -128,15 +128,15 @@ async def with_prefect(request, spec, port):  # noqa: ANN001, ANN201 - types wou
     )
 
 
-async def with_library(request, spec, port):  # noqa: ANN001, ANN201 - as above
+async def with_library(request, spec, port):
     """Import and send by the library alone: the same batches, two at a time."""
-    from messaging.audience.importing import import_file  # noqa: PLC0415 - this way only
-    from messaging.campaign.planning import plan_campaign  # noqa: PLC0415 - this way only
-    from messaging.campaign.sending import CampaignRun, send_batch  # noqa: PLC0415 - this way only
-    from messaging.campaign.working import next_work  # noqa: PLC0415 - this way only
-    from messaging.channels.smtp import SmtpPool, SmtpSettings  # noqa: PLC0415 - this way only
-    from messaging.reports.numbers import campaign_report  # noqa: PLC0415 - this way only
-    from messaging.storage.engine import engine  # noqa: PLC0415 - this way only
+    from messaging.audience.importing import import_file
+    from messaging.campaign.planning import plan_campaign
+    from messaging.campaign.sending import CampaignRun, send_batch
+    from messaging.campaign.working import next_work
+    from messaging.channels.smtp import SmtpPool, SmtpSettings
+    from messaging.reports.numbers import campaign_report
+    from messaging.storage.engine import engine
 
     started = time.perf_counter()
     await asyncio.to_thread(import_file, engine(), request)
