@@ -234,7 +234,11 @@ def import_command(  # noqa: PLR0913 - one argument per option
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="WHAT=COLUMN", help="Which column holds the email, name or phone."),
+        typer.Option(
+            "--map",
+            metavar="WHAT=COLUMN",
+            help="Which column holds the email, phone, name, first_name or last_name.",
+        ),
     ] = None,
     consent: Annotated[
         str | None, typer.Option(help="Why these people may be written to; kept with each new contact.")
