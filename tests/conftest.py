@@ -1,5 +1,6 @@
 """A real PostgreSQL for every test that asks for one."""
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -15,13 +16,14 @@ from messaging.storage.tables import metadata
 
 
 @pytest.fixture(scope="session")
-def home() -> Iterator[Path]:
+def home() -> Path:
     """A home that the embedded PostgreSQL can use as root too: pytest's own folders are private."""
     folder = Path(tempfile.mkdtemp(prefix="outflow-tests-"))
     folder.chmod(0o755)
     os.environ["OUTFLOW_HOME"] = str(folder)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    # Registered before the server starts, hence run after the server was stopped.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
