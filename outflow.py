@@ -85,7 +85,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run a whole campaign on this machine: sandbox SMTP server, embedded database, Prefect."""
-    os.environ.pop("OUTFLOW_DATABASE_URL", None)  # a demonstration does not belong into a real ledger
+    os.environ.pop("OUTFLOW_DATABASE_URL", None)  # its people do not belong in your own PostgreSQL
     _reach_prefect()
     from deployments.demo import run_demo
     from messaging.settings import settings

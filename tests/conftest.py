@@ -1,18 +1,20 @@
-"""A real PostgreSQL for every test that asks for one."""
+"""Real parts for every test that asks: PostgreSQL, the sandbox SMTP server, a campaign to send to it."""
 
 import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
 
+from messaging import sandbox
 from messaging.storage import embedded, migrating
 from messaging.storage.engine import open_engine
 from messaging.storage.tables import metadata
+from schemas.campaign import CampaignSpec
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +48,32 @@ def ledger(migrated: Engine) -> Engine:
     with migrated.begin() as connection:
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
     return migrated
+
+
+@pytest.fixture
+def spec() -> CampaignSpec:
+    return CampaignSpec(
+        name="spring-offer",
+        account="smtp-account/main",
+        audience="customers",
+        subject="Hello {{ name }}",
+        text="Dear {{ name }}",
+    )
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[sandbox.Sandbox]:
+    with sandbox.running(tmp_path / "outbox") as running:
+        yield running
+
+
+@pytest.fixture
+def states(ledger: Engine) -> Callable[[], dict[str, str]]:
+    """Read each recipient's state."""
+
+    def read() -> dict[str, str]:
+        with ledger.begin() as connection:
+            rows = connection.execute(text("SELECT address, state FROM attempts ORDER BY id"))
+            return {row.address: row.state for row in rows}
+
+    return read

@@ -87,8 +87,7 @@ def plan_campaign(engine: Engine, spec: CampaignSpec) -> Plan:
                 f"campaign {spec.name!r} was removed while it was being planned: launch it again"
             )
         _refuse_other_content(planned, spec)
-        if planned.state is CampaignState.CANCELLED:
-            raise InputError(f"campaign {spec.name!r} was cancelled: give it a new name to send it anew")
+        _refuse_cancelled(planned)
         if planned.state is not CampaignState.FINISHED:
             planned = campaigns.resume(connection, planned.id, spec)
         plan = _plan(connection, planned, created=campaign_id is not None)
@@ -110,8 +109,7 @@ def find_plan(engine: Engine, name: str) -> Plan:
         InputError: There is no such campaign, or it was cancelled.
     """
     campaign = campaign_named(engine, name)
-    if campaign.state is CampaignState.CANCELLED:
-        raise InputError(f"campaign {name!r} was cancelled: give it a new name to send it anew")
+    _refuse_cancelled(campaign)
     with engine.begin() as connection:
         return _plan(connection, campaign, created=False)
 
@@ -138,6 +136,11 @@ def _audience(connection: Connection, spec: CampaignSpec) -> int:
             f"make it with: outflow import FILE --audience {spec.audience}"
         )
     return found
+
+
+def _refuse_cancelled(campaign: Campaign) -> None:
+    if campaign.state is CampaignState.CANCELLED:
+        raise InputError(f"campaign {campaign.spec.name!r} was cancelled: give it a new name to send it anew")
 
 
 def _refuse_other_content(planned: Campaign, spec: CampaignSpec) -> None:

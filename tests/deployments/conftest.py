@@ -82,12 +82,6 @@ def outflow(installation: SimpleNamespace) -> Command:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[sandbox.Sandbox]:
-    with sandbox.running(tmp_path / "outbox") as running:
-        yield running
-
-
-@pytest.fixture
 def account(outflow: Command, server: sandbox.Sandbox) -> str:
     """Make an account for the sandbox server."""
     made = outflow(

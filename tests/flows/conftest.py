@@ -19,7 +19,6 @@ from messaging import sandbox
 from messaging.audience.importing import import_file
 from messaging.settings import settings
 from messaging.storage.engine import engine
-from schemas.campaign import CampaignSpec
 from schemas.contacts import ImportRequest
 from tasks.accounts import add_account
 
@@ -103,23 +102,6 @@ def audience(ledger: Engine, tmp_path: Path) -> Callable[..., None]:
 
 
 @pytest.fixture
-def spec() -> CampaignSpec:
-    return CampaignSpec(
-        name="spring-offer",
-        account="smtp-account/main",
-        audience="customers",
-        subject="Hello {{ name }}",
-        text="Dear {{ name }}",
-    )
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[sandbox.Sandbox]:
-    with sandbox.running(tmp_path / "outbox") as running:
-        yield running
-
-
-@pytest.fixture
 def account() -> Callable[..., Awaitable[str]]:
     """Save an account, a real block, that sends through a server on loopback."""
 
@@ -140,18 +122,6 @@ def received(server: sandbox.Sandbox) -> Callable[[], Counter[str]]:
         return Counter(message.split("X-Sandbox-Rcpt-To: ")[1].split("\n")[0].strip() for message in messages)
 
     return count
-
-
-@pytest.fixture
-def states(ledger: Engine) -> Callable[[], dict[str, str]]:
-    """Read each recipient's state."""
-
-    def read() -> dict[str, str]:
-        with ledger.begin() as connection:
-            rows = connection.execute(text("SELECT address, state FROM attempts ORDER BY id"))
-            return {row.address: row.state for row in rows}
-
-    return read
 
 
 @pytest.fixture

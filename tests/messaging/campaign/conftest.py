@@ -1,16 +1,13 @@
 """Audiences and campaigns on a real ledger, to be sent to the sandbox server."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
 
-from messaging import sandbox
 from messaging.campaign.sending import CampaignRun
 from messaging.channels.smtp import SmtpPool, SmtpSettings
-from schemas.campaign import CampaignSpec
 
 Audience = Callable[..., None]
 OpenRun = Callable[..., AbstractAsyncContextManager[CampaignRun]]
@@ -44,23 +41,6 @@ def audience(ledger: Engine) -> Audience:
 
 
 @pytest.fixture
-def spec() -> CampaignSpec:
-    return CampaignSpec(
-        name="spring-offer",
-        account="smtp-account/main",
-        audience="customers",
-        subject="Hello {{ name }}",
-        text="Dear {{ name }}",
-    )
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[sandbox.Sandbox]:
-    with sandbox.running(tmp_path / "outbox") as running:
-        yield running
-
-
-@pytest.fixture
 def open_run(ledger: Engine) -> OpenRun:
     """Open a campaign's run over a server on loopback."""
 
@@ -71,15 +51,3 @@ def open_run(ledger: Engine) -> OpenRun:
             yield CampaignRun(ledger, campaign_id, "Shop <news@shop.example.org>", pool)
 
     return opened
-
-
-@pytest.fixture
-def states(ledger: Engine) -> Callable[[], dict[str, str]]:
-    """Read each recipient's state."""
-
-    def read() -> dict[str, str]:
-        with ledger.begin() as connection:
-            rows = connection.execute(text("SELECT address, state FROM attempts ORDER BY id"))
-            return {row.address: row.state for row in rows}
-
-    return read
