@@ -1,19 +1,33 @@
 """What an import is asked to do and what it did."""
 
-from pydantic import Field
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field, field_validator
 
 from schemas.base import OptionalText, Schema
+from schemas.contract import ContractResult
 
 _ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 
 
-class ImportRequest(Schema):
-    """Parameters of the import-contacts flow: references to a file, never its rows."""
+class OnDuplicate(StrEnum):
+    """What a row does whose address the file or the ledger has already."""
 
-    file: str = Field(
-        description="Path of the contacts file, as the worker sees it: examples/contacts.csv. "
-        "CSV in UTF-8 with a header row.",
-        examples=["examples/contacts.csv"],
+    FILL = "fill"  # what is known stays; what is missing is filled in
+    UPDATE = "update"  # what the later row says replaces what was known; its empty cells replace nothing
+    KEEP = "keep"  # contacts of the ledger stay as they are; they join the audience
+    REFUSE = "refuse"  # the row is refused
+
+
+class ImportRequest(Schema):
+    """Parameters of the import-contacts flow: references to files, never their rows."""
+
+    files: list[str] = Field(
+        description="Contacts files, as the worker sees them: paths such as examples/contacts.csv, patterns "
+        "such as incoming/*.xlsx, s3://bucket/contacts.csv, or a storage block as in "
+        "local-file-system/exports/contacts.csv.",
+        examples=[["examples/contacts.csv"]],
         min_length=1,
     )
     audience: str = Field(
@@ -29,34 +43,104 @@ class ImportRequest(Schema):
         examples=["GB"],
         pattern=r"^([A-Z]{2})?$",
     )
-    columns: dict[str, str] = Field(
+    columns: dict[str, list[str]] = Field(
         default_factory=dict,
         title="Column mapping",
-        description="Which column holds what, for headers that are not recognised: "
-        '{"email": "Correo", "name": "Titular", "phone": "Contacto"}.',
+        description="Which columns hold what, for those that are not recognised: "
+        '{"email": ["Correo"], "phone": ["Movil", "Fijo"], "name": ["Titular"]}.',
+    )
+    encoding: OptionalText = Field(
+        default="",
+        description="Encoding of text files when the detected one is wrong: utf-8, cp1252, cp1251 and so on.",
+        examples=["cp1252"],
+        max_length=40,
+    )
+    sheet: OptionalText = Field(
+        default="",
+        description="Sheet of a workbook; empty: the one that looks like contacts.",
+        max_length=100,
     )
     consent: OptionalText = Field(
         default="",
-        description="Why these people may be written to, kept with each new contact: "
-        "newsletter form on example.org, 2026-10.",
+        description="Why these people may be written to, kept with each contact that has no consent yet: "
+        "newsletter form on example.org, 2026-10. Who has none is left out of campaigns.",
         examples=["newsletter form on example.org, 2026-10"],
         max_length=1000,
         pattern=_ONE_LINE,
     )
+    require_consent: bool = Field(
+        default=False, description="Refuse rows whose consent column does not say yes."
+    )
+    on_duplicate: OnDuplicate = Field(
+        default=OnDuplicate.FILL,
+        description="fill: keep what is known of a contact, add what is missing. update: the later row wins. "
+        "keep: known contacts stay as they are. refuse: the row is refused.",
+    )
+    again: bool = Field(
+        default=False, description="Import a file anew that was imported into this audience before."
+    )
+    accept_breach: OptionalText = Field(
+        default="",
+        title="Accept a breach of the contract",
+        description="Why files that break the audience's contract are loaded all the same; who said so is "
+        "recorded with it.",
+        max_length=1000,
+        pattern=_ONE_LINE,
+    )
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {role: [names] if isinstance(names, str) else names for role, names in value.items()}
+
+
+class ReadAs(Schema):
+    """What was understood of one column of a file."""
+
+    column: str = Field(description="Its name in the header.")
+    as_: str = Field(alias="as", description="email, phone, name, ..., attribute or empty.")
+    how: str = Field(description="header, chosen, or content with the share of values that look like it.")
+    field: str = Field(default="", description="An attribute's name in templates.")
+
+
+class Warned(Schema):
+    """Rows that were taken and are worth a look."""
+
+    warning: str
+    rows: int
+    first_rows: list[int] = Field(description="Row numbers of the first few.")
+    suggestions: dict[str, int] = Field(
+        default_factory=dict, description="Likely domains for mistyped ones, as `gmial.com → gmail.com`."
+    )
 
 
 class ImportReport(Schema):
-    """Counts of one import: `rows` = `imported` + `duplicates` + `refused`."""
+    """Counts of one file: `rows` = `imported` + `duplicates` + `refused` (0 loaded when `stopped`)."""
 
     import_id: int
     audience: str
+    file_name: str
+    format: str = Field(description="What the file was read as, in words.")
+    encoding: OptionalText = ""
+    loaded: bool = Field(description="False when the contract stopped the load or nothing was to be done.")
+    repeats: int | None = Field(
+        default=None, description="The import that had brought this same file before; nothing was done now."
+    )
     rows: int = Field(description="Rows in the file, the header and empty lines apart.")
     imported: int = Field(
         description="Contacts the audience was given: distinct addresses among the good rows."
     )
+    new: int = Field(default=0, description="Of them, contacts the ledger had not known.")
     refused: int = Field(description="Rows kept apart, each with its reason.")
     duplicates: int = Field(description="Good rows merged into another row with the same address.")
     reasons: dict[str, int] = Field(description="Refused rows by reason.")
-    columns: dict[str, str] = Field(description="Which column was read as what.")
-    attributes: list[str] = Field(description="Columns kept as attributes, usable in templates.")
+    warnings: list[Warned] = Field(default_factory=list)
+    columns: list[ReadAs] = Field(description="Each column of the file, in its order.")
+    without_consent: int = Field(
+        default=0, description="Contacts of this file whom no campaign writes to: nobody recorded a consent."
+    )
+    contract: ContractResult | None = Field(default=None, description="None when it was not asked.")
     seconds: float
+    imported_at: datetime | None = None

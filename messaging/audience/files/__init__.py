@@ -1,0 +1,1 @@
+"""Any file people have, as chunks of rows of text."""
