@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -22,6 +22,7 @@ from messaging.storage.failing import database_errors
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from schemas.audience import Changed
     from schemas.report import CampaignReport
 
 T = TypeVar("T")
@@ -35,12 +36,48 @@ app = typer.Typer(
 )
 account_app = typer.Typer(help="Accounts that send, kept as Prefect blocks.", no_args_is_help=True)
 app.add_typer(account_app, name="account")
+audience_app = typer.Typer(help="Audiences: lists of contacts, and filters over them.", no_args_is_help=True)
+app.add_typer(audience_app, name="audience")
 
 _MOST_NAMED = 100
 _VERBOSE = {"--verbose", "-v"}
 _STOPPED = "stopped; what is missing is sent by: outflow retry {!r}"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE…",
+        help="Contacts: CSV, Excel, ODS, Parquet, text; patterns such as '*.csv'; s3://bucket/file.",
+    ),
+]
+Region = Annotated[
+    str | None, typer.Option(help="Country of phone numbers without a country code, as in GB.")
+]
+ColumnMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="WHAT=COLUMN",
+        help="Which column holds the email, phone, name, first_name, last_name, country, time_zone, language, "
+        "consent or status; as often as needed.",
+    ),
+]
+MappingFile = Annotated[
+    Path | None,
+    typer.Option("--map-file", help="A mapping kept by --save-map; FILE.columns.yaml is used anyway."),
+]
+Encoding = Annotated[str | None, typer.Option(help="Encoding of text files, when the detected one is wrong.")]
+SheetName = Annotated[str | None, typer.Option("--sheet", help="Sheet of a workbook.")]
+AudienceName = Annotated[str, typer.Argument(metavar="AUDIENCE", help="The audience's name.")]
+AudienceNames = Annotated[list[str], typer.Argument(metavar="AUDIENCE…", help="Lists or filters.")]
+NewList = Annotated[
+    str, typer.Argument(metavar="NEW", help="The list they join; made when it does not exist.")
+]
+Addresses = Annotated[
+    list[str],
+    typer.Argument(metavar="ADDRESS…", help="E-mail addresses, or phone numbers such as +447400000001."),
+]
 CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.yaml", help="The campaign's definition.")]
 CampaignName = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's name.")]
 
@@ -225,63 +262,272 @@ def account_remove(
     console.show_json({"removed": account}) if as_json else console.show(f"{account} is removed")
 
 
-@app.command("import")
-def import_command(  # noqa: PLR0913 - one argument per option
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Contacts: CSV in UTF-8 with a header row.")],
-    audience: Annotated[str, typer.Option(help="Audience they join; made when it does not exist.")],
-    region: Annotated[
-        str | None, typer.Option(help="Country of phone numbers without a country code, as in GB.")
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="WHAT=COLUMN",
-            help="Which column holds the email, phone, name, first_name or last_name.",
-        ),
-    ] = None,
-    consent: Annotated[
-        str | None, typer.Option(help="Why these people may be written to; kept with each new contact.")
-    ] = None,
+@audience_app.command("list")
+def audience_list(*, as_json: AsJson = False) -> None:
+    """List the audiences with their sizes."""
+    from messaging.audience.lists import list_audiences
+    from messaging.reports.audiences import show_audiences
+    from messaging.storage.engine import engine
+
+    lines = list_audiences(engine())
+    if as_json:
+        console.show_json({"audiences": [line.model_dump(mode="json") for line in lines]})
+    elif lines:
+        show_audiences(lines)
+    else:
+        console.show("there is no audience yet: outflow import FILE --audience NAME")
+
+
+@audience_app.command("show")
+def audience_show(audience: AudienceName, *, as_json: AsJson = False) -> None:
+    """Show an audience's definition, its figures, its columns and its last imports."""
+    from messaging.audience.lists import show_audience
+    from messaging.reports.audiences import show_details
+    from messaging.storage.engine import engine
+
+    _answer(show_audience(engine(), audience), show_details, as_json=as_json)
+
+
+@audience_app.command("count")
+def audience_count(
+    audience: AudienceName,
+    where: Annotated[
+        str,
+        typer.Option(help='Only members for whom this holds: country = "DE" and plan in ("pro", "team").'),
+    ] = "",
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Take every good row of a file into an audience; keep every bad one with its reason."""
+    """Count an audience's members, to try a filter before it is used."""
+    from messaging.audience.lists import count_members
+    from messaging.reports.audiences import show_count
+    from messaging.storage.engine import engine
+
+    _answer(count_members(engine(), audience, where), show_count, as_json=as_json)
+
+
+@audience_app.command("save")
+def audience_save(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The audience's definition.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Store an audience's definition: a filter, or a list's description and contract."""
+    from messaging.audience.lists import load_audience, save_audience
+    from messaging.reports.audiences import show_saved
+    from messaging.storage.engine import engine
+
+    spec = load_audience(file)
+    _answer(save_audience(engine(), spec), show_saved, as_json=as_json)
+
+
+@audience_app.command("add")
+def audience_add(audience: AudienceName, addresses: Addresses, *, as_json: AsJson = False) -> None:
+    """Put known contacts into a list; addresses of nobody are named, and the exit code is then 1."""
+    from messaging.audience.lists import add_to_list
+    from messaging.storage.engine import engine
+
+    _answer_change(add_to_list(engine(), audience, addresses), "joined", as_json=as_json)
+
+
+@audience_app.command("remove")
+def audience_remove(audience: AudienceName, addresses: Addresses, *, as_json: AsJson = False) -> None:
+    """Take contacts out of a list; they stay in the ledger."""
+    from messaging.audience.lists import remove_from_list
+    from messaging.storage.engine import engine
+
+    _answer_change(remove_from_list(engine(), audience, addresses), "left", as_json=as_json)
+
+
+@audience_app.command("union")
+def audience_union(new: NewList, audiences: AudienceNames, *, as_json: AsJson = False) -> None:
+    """Put everybody who is now in any of these audiences into a list."""
+    from messaging.audience.lists import unite
+    from messaging.storage.engine import engine
+
+    _answer_change(unite(engine(), _list_name(new), audiences), "joined", as_json=as_json)
+
+
+@audience_app.command("difference")
+def audience_difference(
+    new: NewList, audience: AudienceName, others: AudienceNames, *, as_json: AsJson = False
+) -> None:
+    """Put everybody who is now in the first audience and in none of the others into a list."""
+    from messaging.audience.lists import subtract
+    from messaging.storage.engine import engine
+
+    _answer_change(subtract(engine(), _list_name(new), audience, others), "joined", as_json=as_json)
+
+
+@audience_app.command("delete")
+def audience_delete(audience: AudienceName, *, as_json: AsJson = False) -> None:
+    """Delete an audience and the record of its imports; its contacts stay in the ledger."""
+    from messaging.audience.lists import delete_audience
+    from messaging.storage.engine import engine
+
+    delete_audience(engine(), audience)
+    if as_json:
+        console.show_json({"deleted": audience})
+    else:
+        console.show(f"{audience!r} is deleted; its contacts stay in the ledger")
+
+
+def _list_name(name: str) -> str:
+    from schemas.audience import AudienceSpec
+
+    return _validated(AudienceSpec, {"name": name}).name
+
+
+def _answer(result: M, show: "Callable[[M], None]", *, as_json: bool) -> None:
+    console.show_json(result.model_dump(mode="json")) if as_json else show(result)
+
+
+def _answer_change(changed: "Changed", verb: str, *, as_json: bool) -> None:
+    from messaging.reports.audiences import show_changed
+
+    _answer(changed, lambda changed: show_changed(changed, verb), as_json=as_json)
+    if changed.unknown:
+        sys.exit(1)
+
+
+@app.command("import")
+def import_command(  # noqa: PLR0913 - one argument per option
+    files: Files,
+    audience: Annotated[str, typer.Option(help="Audience they join; made when it does not exist.")],
+    region: Region = None,
+    columns: ColumnMap = None,
+    mapping_file: MappingFile = None,
+    encoding: Encoding = None,
+    sheet: SheetName = None,
+    consent: Annotated[
+        str | None,
+        typer.Option(help="Why these people may be written to; kept with each contact that has none yet."),
+    ] = None,
+    on_duplicate: Annotated[
+        str,
+        typer.Option(
+            metavar="fill|update|keep|refuse",
+            help="fill: what is known stays, what is missing is added. update: the later row wins. "
+            "keep: known contacts stay as they are. refuse: the row is refused.",
+        ),
+    ] = "fill",
+    accept_breach: Annotated[
+        str | None,
+        typer.Option(
+            "--accept-contract-breach", metavar="WHY", help="Load a file that breaks the audience's contract."
+        ),
+    ] = None,
+    *,
+    require_consent: Annotated[
+        bool, typer.Option("--require-consent", help="Refuse rows whose consent column does not say yes.")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Import anew what was imported before.")] = False,
+    save_map: Annotated[
+        bool, typer.Option("--save-map", help="Keep the mapping beside each file; later imports use it.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take every good row of files into an audience; keep every bad one with its reason."""
+    from messaging.audience.sources import find_files
     from schemas.contacts import ImportRequest
 
-    if not file.exists():  # before Prefect is started, which takes seconds
-        raise InputError(f"there is no file {file}")
-    request = _validated(
-        ImportRequest,
-        {
-            "file": str(file.resolve()),
-            "audience": audience,
-            "region": region.upper() if region else "",
-            "columns": dict(_pair(value, "--map") for value in columns or []),
-            "consent": consent,
-        },
-    )
-    _reach_prefect()
-    from flows.import_contacts import import_contacts
-    from messaging.settings import settings
-    from messaging.storage.engine import engine
-    from messaging.storage.imports import write_refused
-
-    report = _run(import_contacts(request))
-    refused_file: Path | None = None
-    if report.refused:
-        refused_file = settings().home / "refused" / f"{report.import_id}-{file.stem}.csv"
-        refused_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_refused(engine(), report.import_id, refused_file)
-    if as_json:
-        counts = report.model_dump(
-            include={"rows", "imported", "refused", "duplicates", "seconds", "reasons"}
+    asked = {
+        "audience": audience,
+        "consent": consent,
+        "on_duplicate": on_duplicate,
+        "accept_breach": accept_breach,
+        "require_consent": require_consent,
+        "again": again,
+    }
+    requests = [  # before Prefect is started, which takes seconds
+        _validated(
+            ImportRequest,
+            asked | {"files": [file]} | _reading(file, region, columns, mapping_file, encoding, sheet),
         )
-        console.show_json({**counts, "refused_file": str(refused_file) if refused_file else None})
-        return
-    console.show_import(report)
-    if refused_file:
-        console.show(f"Refused rows, to mend and import again: {refused_file}")
+        for file in find_files(files)
+    ]
+    _reach_prefect()
+    from deployments.importing import import_each
+    from messaging.audience.mapping_file import mapping_beside, save_mapping
+    from messaging.reports.watching import with_import_progress
+
+    imported = _run(with_import_progress(import_each(requests)), "stopped; nothing was written of the file")
+    if as_json:
+        console.show_json(console.imports_json([one.report for one in imported if one.report]))
+    for one in imported:
+        if one.report and not as_json:
+            console.show_import(one.report, one.notes)
+        if one.report and save_map:
+            beside = mapping_beside(Path(one.file))
+            save_mapping(beside, one.report.mapping)
+            console.say(f"the mapping is kept in {beside}")
+        if one.error:
+            console.show_error(one.error)
+    if any(one.error for one in imported):
+        sys.exit(1)
+
+
+@app.command()
+def verify(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE|ADDRESS…", help="Files as for import, or e-mail addresses.")
+    ],
+    region: Region = None,
+    columns: ColumnMap = None,
+    mapping_file: MappingFile = None,
+    encoding: Encoding = None,
+    sheet: SheetName = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Say what an import would take and refuse, and why; nothing is written. No server is asked."""
+    from messaging.audience.sources import find_files
+    from messaging.audience.verifying import verify_addresses, verify_file
+    from schemas.contacts import ImportOptions
+
+    given = [file for file in files if "@" in file and not Path(file).exists()]
+    addresses = verify_addresses(given) if given else []
+    verified = []
+    for file in find_files([file for file in files if file not in given]):
+        read = _reading(file, region, columns, mapping_file, encoding, sheet)
+        verified.append(verify_file(Path(file), _validated(ImportOptions, {"audience": "-"} | read)))
+    if as_json:
+        console.show_json(
+            {
+                "addresses": [one.model_dump(mode="json") for one in addresses],
+                "files": [one.model_dump(mode="json") for one in verified],
+            }
+        )
+    else:
+        console.show_addresses(addresses)
+        for one in verified:
+            console.show_verification(one)
+    if any(one.refused for one in verified) or any(one.reason for one in addresses):
+        sys.exit(1)
+
+
+@app.command()
+def parse(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Text; without it, stdin.")] = None,
+    region: Region = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Find the names, addresses and numbers in pasted text, as CSV that `outflow import` takes."""
+    from messaging.audience.parsing import parse_people, people_csv
+
+    if file is None and sys.stdin.isatty():
+        console.say("paste the text, then Ctrl-D")
+    try:
+        text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the text cannot be read ({type(error).__name__}): it must be UTF-8") from None
+    people = parse_people(text, region.upper() if region else None)
+    if as_json:
+        console.show_json({"people": [person.model_dump(mode="json") for person in people]})
+    else:
+        print(people_csv(people), end="")  # noqa: T201 - data for a file, not prose for a person
+        console.say(f"{len(people):,} found")
 
 
 @app.command()
@@ -481,6 +727,34 @@ def _pair(value: str, where: str) -> tuple[str, str]:
     if not equals or not key or not rest:
         raise typer.BadParameter(f"{value!r} is not KEY=VALUE", param_hint=where)
     return key, rest
+
+
+def _reading(  # noqa: PLR0913, PLR0917 - the options that two commands share
+    file: str,
+    region: str | None,
+    columns: list[str] | None,
+    mapping_file: Path | None,
+    encoding: str | None,
+    sheet: str | None,
+) -> dict[str, Any]:
+    """Return how a file is to be read, with the mapping that lies beside it or was named."""
+    from messaging.audience.mapping_file import load_mapping, mapping_beside
+
+    mapping: dict[str, list[str]] = {}
+    beside = mapping_beside(Path(file))
+    if mapping_file is not None or beside.is_file():
+        mapping = load_mapping(mapping_file or beside)
+        console.say(f"columns are read as {mapping_file or beside} says")
+    given: dict[str, list[str]] = {}
+    for value in columns or []:
+        role, column = _pair(value, "--map")
+        given.setdefault(role, []).append(column)
+    return {
+        "region": region.upper() if region else "",
+        "columns": mapping | given,
+        "encoding": encoding,
+        "sheet": sheet,
+    }
 
 
 def _setting(value: str) -> tuple[str, str]:

@@ -91,7 +91,7 @@ async def measure(way: str, recipients: int) -> dict[str, float]:
     contacts = settings().home / "contacts.csv"
     write_contacts(contacts, recipients)
     with sandbox.running(settings().home / "outbox") as server:
-        request = ImportRequest(file=str(contacts), audience="benchmark", region="GB")
+        request = ImportRequest(files=[str(contacts)], audience="benchmark", region="GB", consent="benchmark")
         spec = CampaignSpec.model_validate(SPEC)
         run = with_prefect if way == "prefect" else with_library
         import_s, send_s, cpu_s, accepted = await run(request, spec, server.port)
@@ -139,7 +139,8 @@ async def with_library(request, spec, port):
     from messaging.storage.engine import engine
 
     started = time.perf_counter()
-    await asyncio.to_thread(import_file, engine(), request)
+    [file] = request.files
+    await asyncio.to_thread(import_file, engine(), request, Path(file))
     imported = time.perf_counter()
     cpu = time.process_time()
     plan = await asyncio.to_thread(plan_campaign, engine(), spec)

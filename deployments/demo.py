@@ -45,7 +45,10 @@ async def run_demo(home: Path, recipients: int | None, say: Callable[[str], None
             contacts = Path(scratch) / "contacts.csv"
             _write_contacts(contacts, recipients)
         say(f"importing {contacts.name}")
-        imported = await import_contacts(ImportRequest(file=str(contacts), audience=name, region="GB"))
+        request = ImportRequest(
+            files=[str(contacts)], audience=name, region="GB", consent="the demonstration's own readers"
+        )
+        [imported] = await import_contacts(request)
         say(f"sending to {imported.imported:,} contacts")
         spec = load_campaign(EXAMPLES / "campaign.yaml")
         changes: dict[str, object] = {"name": name, "audience": name}

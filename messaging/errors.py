@@ -16,6 +16,25 @@ class InputError(MessagingError):
     """What a person gave us cannot be used; the text says what to do."""
 
 
+class ContractBreach(MessagingError):
+    """A file broke its audience's contract; nothing of it was loaded."""
+
+    def __init__(self, text: str, import_id: int = 0) -> None:
+        """Pass every argument on, so that the error survives pickling."""
+        super().__init__(text, import_id)
+        self.import_id = import_id
+
+    def __str__(self) -> str:
+        """Return the sentence."""
+        return str(self.args[0])
+
+
+class ContractError(MessagingError):
+    """Whether a file keeps its audience's contract could not be told; nothing of it was loaded."""
+
+    retryable = True
+
+
 class DatabaseError(MessagingError):
     """The ledger cannot be reached or used."""
 

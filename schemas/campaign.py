@@ -56,6 +56,13 @@ class CampaignSpec(Schema):
     audience: str = Field(
         description="Name of the audience to write to.", examples=["customers"], min_length=1
     )
+    where: OptionalText = Field(
+        default="",
+        description="Only members for whom this holds, as the audience is when the campaign is planned. "
+        "Empty: all of them.",
+        examples=['country = "DE" and plan in ("pro", "team")'],
+        max_length=10_000,
+    )
     subject: str = Field(
         description='Subject line; merge fields as in {{ name | default("Hello") }}.',
         examples=['{{ name | default("Hello") }}, our spring offer'],

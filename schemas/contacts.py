@@ -1,6 +1,5 @@
 """What an import is asked to do and what it did."""
 
-from datetime import datetime
 from enum import StrEnum
 
 from pydantic import Field, field_validator
@@ -20,16 +19,9 @@ class OnDuplicate(StrEnum):
     REFUSE = "refuse"  # the row is refused
 
 
-class ImportRequest(Schema):
-    """Parameters of the import-contacts flow: references to files, never their rows."""
+class ImportOptions(Schema):
+    """How files are read and what their rows do."""
 
-    files: list[str] = Field(
-        description="Contacts files, as the worker sees them: paths such as examples/contacts.csv, patterns "
-        "such as incoming/*.xlsx, s3://bucket/contacts.csv, or a storage block as in "
-        "local-file-system/exports/contacts.csv.",
-        examples=[["examples/contacts.csv"]],
-        min_length=1,
-    )
     audience: str = Field(
         description="Audience the contacts join; made when it does not exist.",
         examples=["customers"],
@@ -96,11 +88,36 @@ class ImportRequest(Schema):
         return {role: [names] if isinstance(names, str) else names for role, names in value.items()}
 
 
+class ImportRequest(ImportOptions):
+    """Parameters of the import-contacts flow: references to files, never their rows."""
+
+    files: list[str] = Field(
+        description="Contacts files, as the worker sees them: paths such as examples/contacts.csv, patterns "
+        "such as incoming/*.xlsx, s3://bucket/contacts.csv, or a storage block and a path in it, as in "
+        "block:local-file-system/exports/contacts.csv.",
+        examples=[["examples/contacts.csv"]],
+        min_length=1,
+    )
+
+
+class WatchRequest(ImportOptions):
+    """Parameters of the import-new-files flow."""
+
+    folder: str = Field(
+        description="Folder or bucket whose new files are imported: /data/incoming, s3://bucket/incoming.",
+        examples=["/data/incoming"],
+        min_length=1,
+    )
+    pattern: str = Field(
+        default="*", description="Which of its files: *.csv, customers-*.xlsx.", min_length=1
+    )
+
+
 class ReadAs(Schema):
     """What was understood of one column of a file."""
 
     column: str = Field(description="Its name in the header.")
-    as_: str = Field(alias="as", description="email, phone, name, ..., attribute or empty.")
+    role: str = Field(description="email, phone, name, ..., attribute or empty.")
     how: str = Field(description="header, chosen, or content with the share of values that look like it.")
     field: str = Field(default="", description="An attribute's name in templates.")
 
@@ -117,7 +134,7 @@ class Warned(Schema):
 
 
 class ImportReport(Schema):
-    """Counts of one file: `rows` = `imported` + `duplicates` + `refused` (0 loaded when `stopped`)."""
+    """Counts of one file: `rows` = `imported` + `duplicates` + `refused`."""
 
     import_id: int
     audience: str
@@ -142,5 +159,47 @@ class ImportReport(Schema):
         default=0, description="Contacts of this file whom no campaign writes to: nobody recorded a consent."
     )
     contract: ContractResult | None = Field(default=None, description="None when it was not asked.")
+    refused_file: str = Field(default="", description="CSV of the refused rows; empty: there are none.")
+    contract_page: str = Field(default="", description="HTML page of the contract's result.")
     seconds: float
-    imported_at: datetime | None = None
+
+    @property
+    def mapping(self) -> dict[str, list[str]]:
+        """The columns by what they were read as, as `ImportOptions.columns` takes it."""
+        found: dict[str, list[str]] = {}
+        for column in self.columns:
+            if column.role not in {"attribute", "empty"}:
+                found.setdefault(column.role, []).append(column.column)
+        return found
+
+
+class Verification(Schema):
+    """What an import would say of a file."""
+
+    file_name: str
+    format: str
+    encoding: str
+    notes: list[str]
+    rows: int
+    refused: int
+    reasons: dict[str, int]
+    warnings: list[Warned]
+    columns: list[ReadAs]
+
+
+class VerifiedAddress(Schema):
+    """One e-mail address, by its syntax."""
+
+    given: str
+    email: str = Field(description="As it would be used; empty: refused.")
+    reason: str = Field(description="Why it would be refused.")
+    suggestion: str = Field(description="A likelier domain, when this one looks mistyped.")
+
+
+class Person(Schema):
+    """Somebody found in free text."""
+
+    line: int
+    name: str
+    email: str
+    phone: str

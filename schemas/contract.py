@@ -4,6 +4,8 @@ from pydantic import Field
 
 from schemas.base import Schema
 
+_DIGITS = 9  # after the point; a file has fewer rows
+
 
 class Contract(Schema):
     """Thresholds, per audience. Shares are percent of the file's rows unless said otherwise."""
@@ -14,7 +16,12 @@ class Contract(Schema):
         description="Smaller files are not judged by shares: a person sees at a glance what is wrong with "
         "them. A small file after a large one is judged: it may be a collapse.",
     )
-    max_refused_percent: float = Field(default=20, ge=0, le=100, description="Rows that may be refused.")
+    max_refused_percent: float = Field(
+        default=20,
+        ge=0,
+        le=100,
+        description="Rows that may be refused for faults; those that `--on-duplicate refuse` asks for apart.",
+    )
     max_drop_percent: float = Field(
         default=50,
         ge=0,
@@ -44,9 +51,27 @@ class Check(Schema):
 
     name: str = Field(description="The threshold's name in `Contract`.")
     says: str = Field(description="The expectation in words: at most 20 % of rows refused.")
-    observed: float | None = Field(description="None: there was nothing to compare with, so it holds.")
+    observed: float | None = Field(
+        description="None: nothing to measure, or no import to compare with, so it holds."
+    )
     bound: float
     holds: bool
+
+    @property
+    def found(self) -> str:
+        """Say what was observed, exactly enough to tell it from the bound."""
+        if self.observed is None:
+            return "not measured"
+        value = round(self.observed, next(filter(self._tells, range(1, _DIGITS)), _DIGITS))
+        amount = f"{value:,.{_DIGITS}f}".rstrip("0").rstrip(".")
+        if self.name.endswith("_percent"):
+            return f"{amount} %"
+        return f"{amount} {'row' if value == 1 else 'rows'}"
+
+    def _tells(self, digits: int) -> bool:
+        observed = self.observed or 0.0
+        rounded = round(observed, digits)
+        return (rounded < self.bound, rounded > self.bound) == (observed < self.bound, observed > self.bound)
 
 
 class ContractResult(Schema):

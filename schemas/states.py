@@ -48,6 +48,13 @@ class SubscriptionStatus(StrEnum):
     PENDING = "pending"
 
 
+class ImportState(StrEnum):
+    """What became of a file."""
+
+    LOADED = "loaded"
+    STOPPED = "stopped"  # by the audience's contract; its refused rows are kept
+
+
 class SuppressionReason(StrEnum):
     """Why an address must not be used."""
 

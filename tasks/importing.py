@@ -1,30 +1,155 @@
 """Contacts in."""
 
+import asyncio
+import contextlib
+import getpass
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path, PurePosixPath
+from uuid import UUID
+
 from prefect import task
-from prefect.artifacts import acreate_table_artifact
+from prefect.artifacts import (
+    acreate_markdown_artifact,
+    acreate_progress_artifact,
+    acreate_table_artifact,
+    aupdate_progress_artifact,
+)
+from prefect.blocks.core import Block
 from prefect.cache_policies import NO_CACHE
+from prefect.filesystems import ReadableFileSystem, WritableFileSystem
 
-from messaging.audience import importing
+from messaging.audience import importing, sources
+from messaging.audience.contract import breach_sentence
+from messaging.audience.progress import running
+from messaging.audience.sources import Found
+from messaging.errors import ContractBreach, InputError, MessagingError
+from messaging.reports.import_markdown import import_markdown
+from messaging.settings import settings
 from messaging.storage.engine import engine
-from schemas.contacts import ImportReport, ImportRequest
-from tasks.guarding import in_thread
+from schemas.contacts import ImportOptions, ImportReport, WatchRequest
+from tasks.guarding import guarded, in_thread
+
+_log = logging.getLogger("messaging.progress")  # the tree that Prefect forwards to the run's page
+
+PROGRESS_SECONDS = 5.0  # a shorter import shows none
+_BLOCK = "block:"
 
 
-@task(task_run_name="import-file-into-{request.audience}", cache_policy=NO_CACHE)
-async def import_file(request: ImportRequest) -> ImportReport:
-    """Read, judge and load a contacts file."""
-    return await in_thread(lambda: importing.import_file(engine(), request))
+@task(cache_policy=NO_CACHE)
+async def find_files(references: list[str]) -> list[str]:
+    """Return the files that paths and patterns name."""
+    return await in_thread(sources.find_files, references)
+
+
+@task(task_run_name="new-files-of-{request.folder}", cache_policy=NO_CACHE)
+async def find_new_files(request: WatchRequest) -> list[Found]:
+    """Return the files of a folder that its audience has not been given yet."""
+    return await in_thread(lambda: importing.new_sources(engine(), request))
+
+
+async def import_each(options: ImportOptions, files: Sequence[Found | str]) -> list[ImportReport]:
+    """Import files one after the other, a task run each; then raise the first failure.
+
+    One file that cannot be used, or breaks the contract, does not stop the others.
+    """
+    reports, failures = [], []
+    for file in files:
+        found = file if isinstance(file, Found) else Found(file, "")
+        try:
+            report = await import_file(options, found)
+            await report_import(report)
+        except MessagingError as error:
+            failures.append(error)
+            continue
+        reports.append(report)
+        if report.contract is not None and not report.loaded and not report.contract.holds:
+            failures.append(ContractBreach(breach_sentence(report), report.import_id))
+    if failures:
+        raise failures[0]
+    return reports
+
+
+@task(task_run_name="import-{file.name}-into-{options.audience}", cache_policy=NO_CACHE)
+async def import_file(options: ImportOptions, file: Found) -> ImportReport:
+    """Read, judge and load one contacts file."""
+    async with _here(file.reference) as path, _progress(path):
+        return await in_thread(
+            lambda: importing.import_file(
+                engine(), options, path, folder=settings().home, source=file.source, actor=getpass.getuser()
+            )
+        )
 
 
 @task(task_run_name="report-import-{report.import_id}", cache_policy=NO_CACHE)
 async def report_import(report: ImportReport) -> None:
-    """Show an import's counts and refusal reasons as a table artifact."""
-    counts = {"rows": report.rows, "imported": report.imported, "duplicates": report.duplicates}
-    table = [{"what": what, "rows": n} for what, n in counts.items()]
-    table += [{"what": f"refused: {reason}", "rows": n} for reason, n in report.reasons.items()]
-    await acreate_table_artifact(
-        table,
-        key=f"import-{report.import_id}",
-        description=f"Import {report.import_id} into audience {report.audience}: {report.imported:,} of "
-        f"{report.rows:,} rows imported in {report.seconds:.1f} s, {report.refused:,} refused.",
+    """Show what was understood, counted and held against the contract, as artifacts."""
+    key = f"import-{report.import_id}"
+    await acreate_markdown_artifact(
+        import_markdown(report), key=key, description=f"Import {report.import_id}"
     )
+    reasons = [{"reason": reason, "rows": rows} for reason, rows in report.reasons.items()]
+    reasons += [{"reason": f"taken: {found.warning}", "rows": found.rows} for found in report.warnings]
+    if reasons:
+        await acreate_table_artifact(reasons, key=f"{key}-reasons", description="Why rows were refused")
+
+
+@asynccontextmanager
+async def _here(reference: str) -> AsyncIterator[Path]:
+    """Give a path on this machine: the file's own, or a copy of what a block or a bucket holds."""
+    with guarded():
+        if not reference.startswith(_BLOCK):
+            with contextlib.ExitStack() as stack:
+                fetching = sources.fetched(reference)
+                yield await asyncio.to_thread(stack.enter_context, fetching)
+            return
+        kind, _, rest = reference.removeprefix(_BLOCK).partition("/")
+        name, _, path = rest.partition("/")
+        try:
+            block: object = await Block.aload(f"{kind}/{name}")
+        except ValueError:
+            raise InputError(f"there is no block {kind}/{name}: write block:TYPE/NAME/PATH") from None
+        if not isinstance(block, ReadableFileSystem | WritableFileSystem) or not path:
+            raise InputError(f"{reference} names no file of a storage block: write block:TYPE/NAME/PATH")
+        try:
+            content: bytes = await block.read_path(path)  # in a running loop Prefect gives the coroutine
+        except (ValueError, OSError) as error:
+            raise InputError(f"{reference} cannot be read ({type(error).__name__}): check the path") from None
+        with sources.private_copy(PurePosixPath(path).name) as copy:
+            await asyncio.to_thread(copy.write_bytes, content)
+            yield copy
+
+
+@asynccontextmanager
+async def _progress(path: Path) -> AsyncIterator[None]:
+    """Keep a progress artifact up to date while a long import runs."""
+    watch = asyncio.create_task(_watch(path))
+    try:
+        yield
+    except asyncio.CancelledError:
+        for progress in running():
+            if progress.path == path:
+                progress.stop = True
+        raise
+    finally:
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+
+
+async def _watch(path: Path) -> None:
+    artifact: UUID | None = None
+    try:
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            for progress in running():
+                if progress.path != path:
+                    continue
+                told = f"{progress.doing}: {progress.rows:,} rows judged"
+                if artifact is None:
+                    artifact = await acreate_progress_artifact(progress.percent, description=told)
+                else:
+                    await aupdate_progress_artifact(artifact, progress.percent, told)
+    except Exception as error:  # noqa: BLE001 - no display may stop the import
+        _log.warning("the progress of the import could not be shown (%s)", type(error).__name__)

@@ -17,7 +17,7 @@ from deployments import environment, serving
 from messaging import sandbox
 from messaging.audience.importing import import_file
 from messaging.reports.numbers import all_reports
-from schemas.contacts import ImportRequest
+from schemas.contacts import ImportOptions
 from tests.fakes.scripted_smtp import ScriptedSmtp
 
 OUTFLOW = Path(sys.executable).with_name("outflow")
@@ -132,7 +132,8 @@ def campaign(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def customers(ledger: Engine, contacts: Path) -> None:
-    import_file(ledger, ImportRequest(file=str(contacts), audience="customers", region="GB"))
+    options = ImportOptions(audience="customers", region="GB", consent="a form")
+    import_file(ledger, options, contacts, folder=contacts.parent / "home")
 
 
 @pytest.mark.usefixtures("ledger")
@@ -151,7 +152,19 @@ def test_from_an_empty_installation_to_a_report(
         added = outflow("account", "add", "smtp", "main", *settings, "--json").said
         assert added == {"account": "smtp-account/main"}
 
-        imported = outflow(*("import", contacts, "--audience", "customers", "--region", "gb", "--json")).said
+        imported = outflow(
+            *(
+                "import",
+                contacts,
+                "--audience",
+                "customers",
+                "--region",
+                "gb",
+                "--consent",
+                "a form",
+                "--json",
+            )
+        ).said
         assert {"rows", "imported", "refused", "duplicates", "seconds", "refused_file"} <= imported.keys()
         assert (imported["rows"], imported["imported"]) == (6, 4)
         assert imported["rows"] == imported["imported"] + imported["refused"] + imported["duplicates"]

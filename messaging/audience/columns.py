@@ -1,63 +1,47 @@
-"""Which column holds what, told by its header."""
+"""Which column holds what: as a person said, as its header says, or as its values look."""
 
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import polars as pl
+
+from messaging.audience.contents import ENOUGH, share_like, share_possible, values_of
+from messaging.audience.files.layout import cell
+from messaging.audience.header_words import ADDRESSES, read_header
 from messaging.errors import InputError
 
-
-def _plain(column: str) -> str:
-    """Reduce a header to its letters and digits, without case and accents."""
-    decomposed = unicodedata.normalize("NFKD", column.casefold())
-    return "".join(character for character in decomposed if character.isalnum())
-
-
-# How files in several languages call these columns, best first: "Mobile" wins over "Phone" when a file has
-# both. Case, accents, spaces and signs do not matter; a word more is a word here and nothing else. Where a
-# line tells codespell to look away, its words are not English.
-_WORDS = {
-    "email": (
-        "email, email address, mail, mail address, correo, correo electronico, "
-        "courriel, adresse mail, adresse email, email adresse, mail adresse, "  # codespell:ignore
-        "epost, epostadress, posta elettronica, indirizzo email, "
-        "endereco de email, email adres, sahkoposti, eposta, adres email, "  # codespell:ignore
-        "электронная почта, почта, адрес электронной почты, 邮箱, 电子邮件, 邮件, メール, "
-        "メールアドレス, 이메일, البريد الالكتروني, דואל"
-    ),
-    "phone": (
-        "mobile, mobile phone, mobile number, mobile no, cell phone, cell, "
-        "movil, telefono movil, celular, handy, handynummer, mobil, "
-        "mobiltelefon, mobilnummer, portable, telephone portable, cellulare, "
-        "telemovel, gsm, mobiel, whatsapp, whatsapp number, phone, phone number, "  # codespell:ignore
-        "phone no, telephone, telephone number, tel, tel no, telefono, "
-        "numero de telefono, telefon, telefonnummer, numero de telephone, "
-        "telefone, telefoonnummer, telefoon, puhelin, мобильный, "
-        "мобильный телефон, телефон, 手机, 手机号, 电话, 電話, 電話番号, 携帯電話, 휴대폰, 전화번호, "
-        "الجوال, الهاتف, رقم الهاتف"
-    ),
-    "name": (
-        "full name, contact name, customer name, display name, nombre completo, "
-        "nombre y apellidos, nom complet, nom et prenom, nome completo, "  # codespell:ignore
-        "nome e cognome, vollstandiger name, volledige naam, namn, naam, "  # codespell:ignore
-        "полное имя, имя, фио, 姓名, 氏名, 名前, 이름, الاسم, الاسم الكامل"
-    ),
-    "first_name": (
-        "first name, first, given name, forename, primer nombre, prenom, "
-        "vorname, primeiro nome, voornaam, fornamn, etunimi"  # codespell:ignore
-    ),
-    "last_name": (
-        "last name, last, surname, family name, apellido, apellidos, "
-        "nom de famille, nachname, familienname, sobrenome, apelido, cognome, "
-        "achternaam, efternamn, sukunimi, фамилия"
-    ),
+ROLES = (
+    "email",
+    "phone",
+    "name",
+    "first_name",
+    "last_name",
+    "country",
+    "time_zone",
+    "language",
+    "consent",
+    "status",
+)
+_SEVERAL = ADDRESSES  # a contact may have several; of the others one column is read
+_NAMES = ("name", "first_name", "last_name")
+_LOOKS = {
+    "email": "e-mail addresses",
+    "phone": "phone numbers",
+    "name": "names of people",
+    "country": "countries",
+    "time_zone": "time zones",
+    "language": "languages",
 }
-_PLAIN_WORDS = {role: [_plain(word) for word in words.split(",")] for role, words in _WORDS.items()}
-# The whole name in most files; beside a column for one half of the name, the other half.
-_NAME_OR_HALF = ("name", "nombre", "nom", "nome", "nimi")  # codespell:ignore
 
-_DIGITS = re.compile(r"(\d\D*){6}")
+# A header is believed unless the values clearly are something else, as under "Email sent".
+_DENIED = 0.3
+_TELLING = 5  # so many values at least must say so
+_CONFIRMED = 0.5  # what a header must find when other words than known ones stand beside its word
+
+_LISTED = 50  # columns, in an error
+_PERSONAL = re.compile(r"(\d\D*){6}|\S@\S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,66 +49,207 @@ class Columns:
     """What the columns of a file hold."""
 
     header: list[str]
-    roles: dict[str, int]
-    """Where email, phone, and name (or first_name and last_name) stand in the header."""
+    roles: dict[str, list[int]]
+    """Places in the header by role: email and phone one or several, best first; the others exactly one."""
+    how: dict[int, str] = field(default_factory=dict)
+    """How each of them was found: `header`, `chosen` or `content: 97 % look like e-mail addresses`."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know of columns that were not read as their header says, in sentences."""
 
     @property
     def attributes(self) -> list[int]:
-        """The other columns, and the halves of a name: a template may greet by first name."""
-        whole = {self.roles.get(role) for role in ("email", "phone", "name")}
-        return [place for place in range(len(self.header)) if place not in whole]
+        """All places but those of addresses and of a whole name: a template may use the others as given."""
+        contact = {place for role in ("email", "phone", "name") for place in self.roles.get(role, [])}
+        return [place for place in range(len(self.header)) if place not in contact]
+
+    def first(self, role: str) -> int | None:
+        """Return the best place of a role, None when the file has no such column."""
+        return self.roles.get(role, [None])[0]
 
 
-def find_columns(header: list[str], chosen: Mapping[str, str], file_name: str) -> Columns:
-    """Tell what each column holds: what was chosen, then what the header's words say.
+def find_columns(
+    header: list[str], sample: pl.DataFrame, chosen: Mapping[str, Sequence[str]], file_name: str
+) -> Columns:
+    """Tell what each column holds: what was chosen, then what headers say, then what values look like.
+
+    `sample` holds rows with the columns `cell(i)`.
 
     Raises:
-        InputError: `chosen` names what is not there, or there is no column for an address.
+        InputError: `chosen` names what is not there, or there is no column of addresses.
     """
-    # In a file without a header the first row is a person's: exceptions are stored, addresses are not.
-    listed = ", ".join("..." if _DIGITS.search(column) else column for column in header)
-    found: dict[str, int] = {}
-    for role, column in chosen.items():
-        if role not in _WORDS:
-            raise InputError(f"a column cannot be read as {role!r}: choose from {', '.join(_WORDS)}")
-        if column.strip() not in header:
-            raise InputError(f"{file_name} has no column {column!r} for {role}; its columns are: {listed}")
-        place = header.index(column.strip())
-        if place in found.values():
-            raise InputError(f"column {column!r} of {file_name} is chosen twice: choose it for one thing")
-        found[role] = place
-    plain = {i: _plain(column) for i, column in enumerate(header)}
-    for role in ("email", "phone"):
-        _look(role, _PLAIN_WORDS[role], plain, found)
-    if not {"name", "first_name", "last_name"} & found.keys():
-        _find_name(plain, found)
-    if not {"email", "phone"} & found.keys():
-        hint = " Cells must be separated by commas." if len(header) == 1 else ""
+    search = _Search(header, sample)
+    for role, place in _chosen(header, chosen, file_name):
+        search.give(role, place, "chosen")
+    for role in ROLES:
+        if role not in _NAMES and role not in search.roles:
+            search.by_header(role)
+    if not search.roles.keys() & set(_NAMES):
+        search.names_by_header()
+    for role in _LOOKS:
+        if role not in search.roles and not (role == "name" and search.roles.keys() & set(_NAMES)):
+            search.by_content(role)
+    if not search.roles.keys() & set(_SEVERAL):
+        search.by_denied_header()
+    if not search.roles.keys() & set(_SEVERAL):
         raise InputError(
-            f"{file_name} has no column named like an e-mail address or a phone number; its columns are: "
-            f"{listed}. Say which it is, as in --map email=COLUMN.{hint}"
+            f"{file_name} has no column named like an e-mail address or a phone number, and none that holds "
+            f"them; its columns are: {_listed(header)}. Say which it is, as in --map email=COLUMN."
         )
-    return Columns(header, dict(sorted(found.items())))
+    return Columns(
+        header,
+        {role: search.roles[role] for role in ROLES if role in search.roles},
+        dict(sorted(search.how.items())),
+        search.notes(),
+    )
 
 
-def _find_name(plain: Mapping[int, str], found: dict[str, int]) -> None:
-    """Prefer a whole name to two halves, and two halves to one."""
-    if _look("name", _PLAIN_WORDS["name"], plain, found):
-        return
-    halves = [half for half in ("first_name", "last_name") if _look(half, _PLAIN_WORDS[half], plain, found)]
-    if len(halves) == 1:
-        other = "last_name" if halves == ["first_name"] else "first_name"
-        _look(other, _NAME_OR_HALF, plain, found)
-    elif _look("name", _NAME_OR_HALF, plain, found):
-        for half in halves:
-            del found[half]
+def _chosen(header: list[str], chosen: Mapping[str, Sequence[str]], file_name: str) -> list[tuple[str, int]]:
+    """Find the columns a person chose, by their names as given or else without regard to case."""
+    found: dict[int, str] = {}
+    for role, names in chosen.items():
+        if role not in ROLES:
+            raise InputError(f"a column cannot be read as {role!r}: choose from {', '.join(ROLES)}")
+        if len(names) > 1 and role not in _SEVERAL:
+            raise InputError(f"{role} takes one column: choose one of {', '.join(map(repr, names))}")
+        for name in names:
+            place = _place(header, name)
+            if place is None:
+                raise InputError(
+                    f"{file_name} has no column {name!r} for {role}; its columns are: {_listed(header)}"
+                )
+            if place in found:
+                raise InputError(f"column {name!r} of {file_name} is chosen twice: choose it for one thing")
+            found[place] = role
+    return [(role, place) for place, role in found.items()]
 
 
-def _look(role: str, words: Sequence[str], plain: Mapping[int, str], found: dict[str, int]) -> bool:
-    """Give the role the free column with the best word, the leftmost of equals, unless it has one."""
-    if role in found:
-        return False
-    free = [place for place in plain if place not in found.values() and plain[place] in words]
-    if free:
-        found[role] = min(free, key=lambda place: (words.index(plain[place]), place))
-    return bool(free)
+def _place(header: list[str], name: str) -> int | None:
+    name = " ".join(name.split())
+    if name in header:
+        return header.index(name)
+    alike = [i for i, column in enumerate(header) if _same_case(column) == _same_case(name)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _same_case(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _listed(header: Sequence[str]) -> str:
+    # A header may be somebody's row after all: exceptions are stored, addresses are not.
+    more = f" and {len(header) - _LISTED} more" if len(header) > _LISTED else ""
+    return ", ".join(map(_shown, header[:_LISTED])) + more
+
+
+def _shown(column: str) -> str:
+    return "..." if _PERSONAL.search(column) else column
+
+
+class _Search:
+    """The columns of one file, on the way to their roles."""
+
+    def __init__(self, header: Sequence[str], sample: pl.DataFrame) -> None:
+        self.roles: dict[str, list[int]] = {}
+        self.how: dict[int, str] = {}
+        self._header = header
+        self._read = [read_header(column) for column in header]
+        # Cells of rows that cannot be read may stand in the wrong columns.
+        self._sample = sample.filter(pl.col("flaw").is_null()) if "flaw" in sample.columns else sample
+        self._values: dict[int, pl.Series] = {}
+        self._denied: list[tuple[str, int]] = []
+
+    def give(self, role: str, place: int, how: str) -> None:
+        self.roles.setdefault(role, []).append(place)
+        self.how[place] = how
+
+    def by_header(self, role: str) -> None:
+        """Give a role the columns whose header says so, as far as their values do not say otherwise."""
+        named = sorted(
+            (place for place in self._free() if self._read[place].role == role),
+            key=lambda place: (*self._read[place].rank, place),
+        )
+        sure = [place for place in named if self._read[place].sure and not self._denies(role, place)]
+        unsure = [place for place in named if not self._read[place].sure]
+        for place in sure or [i for i in unsure if share_like(role, self._of(i)) >= _CONFIRMED]:
+            self.give(role, place, "header")
+            if role not in _SEVERAL:
+                break
+
+    def names_by_header(self) -> None:
+        """Prefer a whole name to two halves, and two halves to one."""
+        whole = self._named("name")
+        halves = {
+            half: place for half in ("first_name", "last_name") if (place := self._named(half)) is not None
+        }
+        either = self._named("name or half")
+        if whole is None and either is not None and len(halves) == 1:
+            (half,) = halves
+            halves["last_name" if half == "first_name" else "first_name"] = either
+        elif whole is None:
+            whole = either
+        if whole is not None:
+            self.give("name", whole, "header")
+        else:
+            for half, place in halves.items():
+                self.give(half, place, "header")
+
+    def by_content(self, role: str) -> None:
+        """Give a role the columns whose values look like it, whatever their header says."""
+        like: list[tuple[int, float]] = []
+        for place in self._free():
+            read = self._read[place]
+            if read.forbids(role):
+                continue
+            share = share_like(role, self._of(place), digits_count=read.says_nothing)
+            if share >= ENOUGH[role]:
+                like.append((place, share))
+        # A contact's own address differs from row to row, an agent's does not.
+        like.sort(key=lambda found: (-self._of(found[0]).n_unique(), found[0]))
+        if role in _SEVERAL and all(self._read[place].says_nothing for place, _ in like):
+            best = like
+        else:
+            best = like[:1]
+        if role == "name" and len(like) > 1:
+            best = []  # who of the two is the contact?
+        for place, share in best:
+            self.give(role, place, f"content: {int(100 * share)} % look like {_LOOKS[role]}")
+
+    def by_denied_header(self) -> None:
+        """Believe a header in spite of its values when nothing else holds addresses."""
+        for role, place in self._denied:
+            if role in _SEVERAL and place not in self.how and share_possible(role, self._of(place)):
+                self.give(role, place, "header")
+
+    def notes(self) -> list[str]:
+        """Say which columns were not read as their header says."""
+        denied = [
+            f"column {_shown(self._header[place])!r} is not read as {role}: its values look otherwise"
+            for role, place in self._denied
+            if place not in self.roles.get(role, [])
+        ]
+        opted_out = [
+            f"column {_shown(self._header[place])!r} may say who wants no mail: it is kept as an attribute "
+            "and stops nothing; suppress these contacts, or map a column of statuses"
+            for place in self._free()
+            if "opted out" in self._read[place].kinds
+        ]
+        return denied + opted_out
+
+    def _named(self, role: str) -> int | None:
+        named = [place for place in self._free() if self._read[place].role == role]
+        return min(named, key=lambda place: (*self._read[place].rank, place), default=None)
+
+    def _free(self) -> list[int]:
+        return [place for place in range(len(self._header)) if place not in self.how]
+
+    def _of(self, place: int) -> pl.Series:
+        if place not in self._values:
+            self._values[place] = values_of(self._sample[cell(place)])
+        return self._values[place]
+
+    def _denies(self, role: str, place: int) -> bool:
+        values = self._of(place)
+        if len(values) < _TELLING or share_possible(role, values) >= _DENIED:
+            return False
+        self._denied.append((role, place))
+        return True

@@ -1,90 +1,212 @@
-"""A contacts file into the ledger: read, find the columns, judge, merge, load."""
+"""A contacts file into the ledger: read, judge row by row, hold it against the contract, merge."""
 
+import hashlib
 import io
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from messaging.audience.columns import Columns, find_columns
-from messaging.audience.judging import judge
-from messaging.audience.merging import merge_contacts, refused_rows
-from messaging.audience.phones import check_region
-from messaging.audience.reading import read_csv
-from messaging.storage import audiences
-from messaging.storage.contacts import add_contacts
+from messaging.audience.contract import evaluation, is_asked, metrics
+from messaging.audience.merging import contacts_of, refused_of
+from messaging.audience.progress import tracked
+from messaging.audience.screening import Screening, screened
+from messaging.audience.sources import Found, new_files
+from messaging.reports.contract_page import contract_html
+from messaging.storage import audiences, imports
 from messaging.storage.failing import database_errors
-from messaging.storage.imports import add_import, add_refused_rows
-from schemas.contacts import ImportReport, ImportRequest
+from messaging.storage.staging import Merged, Staging
+from schemas.contacts import ImportOptions, ImportReport, OnDuplicate, WatchRequest
+
+# What two imports of the same bytes must also have in common for the second to have nothing to do.
+_ASKED = set(ImportOptions.model_fields) - {"audience", "again", "accept_breach"}
 
 
-def import_file(engine: Engine, request: ImportRequest) -> ImportReport:
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Which bytes are imported, and on whose word."""
+
+    path: Path
+    sha256: str
+    source: str
+    actor: str
+
+
+def import_file(
+    engine: Engine, options: ImportOptions, path: Path, *, folder: Path, source: str = "", actor: str = ""
+) -> ImportReport:
     """Import a contacts file into an audience, all or nothing; refused rows are kept with their reason.
 
-    Calling again with the same file adds nothing but the record of the import.
+    The same file with the same options again does nothing, and the report says so. Refused rows and the
+    contract's page are written under `folder`. `source` names the file and its version where it came from;
+    `actor` is who accepts a breach of the contract.
 
     Raises:
-        InputError: The file or the request cannot be used; nothing was written.
+        InputError: The file or the options cannot be used; nothing was written.
+        ContractError: The contract could not be judged; nothing was written, so calling again is safe.
         DatabaseError: The ledger did not take it; nothing was written, so calling again is safe.
     """
     started = time.perf_counter()
-    check_region(request.region or None)
-    sheet = read_csv(Path(request.file))
-    columns = find_columns(sheet.header, request.columns, sheet.file_name)
-    judged = judge(sheet, columns, request.region or None)
-    contacts, attributes = merge_contacts(judged, columns)
-    refused = refused_rows(judged, columns)
-    counts = {
-        "rows": judged.height,
-        "imported": contacts.height,
-        "refused": refused.height,
-        "duplicates": judged.height - contacts.height - refused.height,
-    }
+    origin = _Origin(path, _digest(path), source, actor)
+    failure = f"the ledger did not take {path.name}; nothing was written"
+    with database_errors(failure), engine.begin() as connection:
+        audiences.refuse_filter(connection, options.audience)
+        known = audiences.find(connection, options.audience)
+        if known is not None and not options.again:
+            before = imports.find_same(connection, known, origin.sha256, _asked(options))
+            if before is not None:
+                return before.model_copy(update={"repeats": before.import_id, "seconds": 0.0})
     with (
-        database_errors(f"the ledger did not take {sheet.file_name}; nothing was written"),
+        tracked(path) as progress,
+        screened(path, options, progress) as screening,
+        database_errors(failure),
         engine.begin() as connection,
     ):
-        audience_id = audiences.ensure(connection, request.audience)
-        import_id = add_import(
-            connection,
-            audience_id=audience_id,
-            file_name=sheet.file_name,
-            sha256=sheet.sha256,
-            columns=_read_as(columns, attributes),
-            attributes=attributes,
-            **counts,
-        )
-        add_refused_rows(connection, _csv(refused.select(pl.lit(import_id), pl.all())))
-        add_contacts(
-            connection,
-            _csv(contacts),
-            audience_id=audience_id,
-            import_id=import_id,
-            consent=request.consent or None,
-        )
-    return ImportReport(
-        import_id=import_id,
-        audience=request.audience,
-        reasons=dict(refused["reason"].value_counts(sort=True).iter_rows()),
-        columns={role: columns.header[place] for role, place in columns.roles.items()},
-        attributes=attributes,
-        seconds=time.perf_counter() - started,
-        **counts,
+        keep_cells = options.on_duplicate is OnDuplicate.REFUSE
+        staging = Staging(connection, keep_cells=keep_cells)
+        _stage(screening, staging, keep_cells=keep_cells)
+        progress.merges()
+        report, last = _load(connection, staging, screening, options, origin)
+        seconds = time.perf_counter() - started
+        report = report.model_copy(update={"seconds": seconds, **_places(report, folder)})
+        summary = screening.summary.as_dict()
+        imports.finish(connection, report, summary, screening.layout.notes)
+    if report.refused_file:
+        imports.write_refused(engine, report.import_id, _private_place(report.refused_file))
+    if report.contract_page:
+        page = contract_html(report, summary, last)
+        _private_place(report.contract_page).write_text(page, encoding="utf-8")
+    return report
+
+
+def new_sources(engine: Engine, request: WatchRequest) -> list[Found]:
+    """Return the files of a watched folder that its audience has not been given yet.
+
+    Raises:
+        InputError: The folder cannot be read.
+    """
+    with database_errors(), engine.begin() as connection:
+        audience_id = audiences.find(connection, request.audience)
+        known = imports.known_sources(connection, audience_id) if audience_id is not None else set()
+    return new_files(request.folder, request.pattern, known)
+
+
+def _stage(screening: Screening, staging: Staging, *, keep_cells: bool) -> None:
+    """Judge one chunk while the database takes the one before."""
+    with ThreadPoolExecutor(1) as copier:
+        copying: Future[None] | None = None
+        for judged in screening.judged:
+            contacts = _csv(contacts_of(judged, screening.columns, keep_cells=keep_cells))
+            refused = _csv(refused_of(judged, screening.columns))
+            if copying is not None:
+                copying.result()
+            copying = copier.submit(_copy, staging, contacts, refused)
+        if copying is not None:
+            copying.result()
+
+
+def _copy(staging: Staging, contacts: bytes, refused: bytes) -> None:
+    staging.add_contacts(contacts)
+    staging.add_refused(refused)
+
+
+def _load(
+    connection: Connection, staging: Staging, screening: Screening, options: ImportOptions, origin: _Origin
+) -> tuple[ImportReport, dict[str, Any] | None]:
+    """Merge what is staged, unless the contract says no; keep the refused rows either way.
+
+    Also returns the summary of the audience's import before.
+    """
+    summary = screening.summary
+    audience_id = audiences.ensure(connection, options.audience)
+    contract = audiences.contract(connection, audience_id)
+    last = imports.last_summary(connection, audience_id)
+    asked = is_asked(contract, summary.rows, last["rows"] if last else None)
+    import_id = imports.add_import(
+        connection,
+        audience_id=audience_id,
+        file_name=origin.path.name,
+        sha256=origin.sha256,
+        source=origin.source,
+        request=_asked(options),
     )
+    # Great Expectations takes seconds to start, so it does while the database merges.
+    with evaluation(contract) if asked else nullcontext() as judge:
+        savepoint = connection.begin_nested()
+        merged = staging.merge(
+            audience_id=audience_id, import_id=import_id, on_duplicate=options.on_duplicate
+        )
+        summary.imported, summary.duplicates = merged.imported, merged.duplicates
+        summary.reasons.update(merged.refused)
+        result = judge.result(metrics(contract, summary.as_dict(), last)) if judge else None
+    loaded = result is None or result.holds or bool(options.accept_breach)
+    if loaded:
+        savepoint.commit()
+    else:
+        savepoint.rollback()
+        summary.reasons.subtract(merged.refused)
+        merged = Merged(imported=0, new=0, duplicates=0, refused={}, without_consent=0)
+    staging.keep_refused(import_id)
+    if result is not None and not result.holds and loaded:
+        result = result.model_copy(
+            update={"accepted_by": origin.actor, "accepted_because": options.accept_breach}
+        )
+    report = ImportReport(
+        import_id=import_id,
+        audience=options.audience,
+        file_name=origin.path.name,
+        format=screening.layout.format,
+        encoding=screening.layout.encoding or "",
+        loaded=loaded,
+        rows=summary.rows,
+        imported=merged.imported,
+        new=merged.new,
+        refused=summary.refused,
+        duplicates=merged.duplicates,
+        reasons=dict((+summary.reasons).most_common()),
+        warnings=summary.warned(),
+        columns=screening.read_as(),
+        without_consent=merged.without_consent,
+        contract=result,
+        seconds=0.0,
+    )
+    return report, last
 
 
-def _read_as(columns: Columns, attributes: list[str]) -> list[dict[str, str]]:
-    """Say of each column what it was read as, in the file's order."""
-    roles = {place: role for role, place in columns.roles.items()}
-    unused = {column: "attribute" if column in attributes else "empty" for column in columns.header}
-    return [
-        {"column": column, "as": roles.get(place, unused[column])}
-        for place, column in enumerate(columns.header)
-    ]
+def _places(report: ImportReport, folder: Path) -> dict[str, str]:
+    """Say where the refused rows and the contract's page will lie."""
+    name = f"{report.import_id}-{Path(report.file_name).stem}"
+    return {
+        "refused_file": str(folder / "refused" / f"{name}.csv") if report.refused else "",
+        "contract_page": str(folder / "contracts" / f"{name}.html") if report.contract else "",
+    }
+
+
+def _private_place(place: str) -> Path:
+    path = Path(place)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def _asked(options: ImportOptions) -> dict[str, object]:
+    return options.model_dump(mode="json", include=_ASKED)
 
 
 def _csv(frame: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.write_csv(buffer, include_header=False)
     return buffer.getvalue()
+
+
+def _digest(path: Path) -> str:
+    """Return the file's SHA-256, or nothing when it cannot be read: the reader will say why."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""

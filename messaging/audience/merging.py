@@ -1,45 +1,39 @@
-"""From judged rows to what the ledger stores: one row per contact, one per refused row."""
+"""From judged rows to what the ledger stages: good rows as contacts, the others as refused rows."""
+
+import json
 
 import polars as pl
 
-from messaging.audience.cleaning import cleaned
+from messaging.audience.cleaning import cleaned_column
 from messaging.audience.columns import Columns
-from messaging.audience.reading import cell
+from messaging.audience.files.layout import cell
+from messaging.audience.judging import CONTACT_FIELDS, kept
 from messaging.storage.imports import EXTRA_CELLS
 
-_IDENTITY = ["email_key", "email", "phone", "name"]
 
+def contacts_of(judged: pl.DataFrame, columns: Columns, *, keep_cells: bool) -> pl.DataFrame:
+    """Return `row_number`, `CONTACT_FIELDS`, `attributes` and, if asked for, `cells` of every good row.
 
-def merge_contacts(judged: pl.DataFrame, columns: Columns) -> tuple[pl.DataFrame, list[str]]:
-    """Return one row per address, `attributes` as JSON, and the names of the attributes that anyone has.
-
-    Rows of one address are merged: in each column the first value of the file wins.
+    `attributes` is JSON by column name, without what is empty; `cells` as for refused rows. Rows with one
+    address stay apart: the whole file is merged in the database.
     """
-    values = {cell(place): cleaned(pl.col(cell(place))) for place in columns.attributes}
-    if "phone" in columns.roles:
-        values[cell(columns.roles["phone"])] = pl.col("phone_as_given")
-    rows = judged.filter(pl.col("reason").is_null()).select(
-        # A phone number holds no @, so the two kinds of key never meet.
-        pl.coalesce("email_key", "phone").alias("key"),
-        *_IDENTITY,
-        **values,
+    good = judged.filter(pl.col("reason").is_null())
+    values = {place: cleaned_column(good[cell(place)]) for place in columns.attributes}
+    values |= {
+        place: good[kept(place)] for role in ("email", "phone") for place in columns.roles.get(role, [])
+    }
+    members = [_member(columns.header[place], values[place]) for place in sorted(values)]
+    attributes = pl.concat_str(
+        pl.lit("{"), pl.concat_str(members, separator=",", ignore_nulls=True), pl.lit("}")
     )
-    repeated = pl.col("key").is_duplicated()
-    merged = rows.filter(repeated).group_by("key", maintain_order=True).agg(pl.all().drop_nulls().first())
-    contacts = pl.concat([rows.filter(~repeated), merged])
-    used = [place for place in range(len(columns.header)) if _has_values(contacts, cell(place))]
-    attributes = _json({columns.header[place]: pl.col(cell(place)) for place in used})
-    return contacts.select(*_IDENTITY, attributes=attributes), [columns.header[place] for place in used]
+    staged = good.select("row_number", *CONTACT_FIELDS, attributes=attributes if members else pl.lit("{}"))
+    return staged.with_columns(good.select(cells=_json(_cells(columns)))) if keep_cells else staged
 
 
-def refused_rows(judged: pl.DataFrame, columns: Columns) -> pl.DataFrame:
+def refused_of(judged: pl.DataFrame, columns: Columns) -> pl.DataFrame:
     """Return `row_number`, `reason` and `cells` (JSON by column name) of every refused row."""
     refused = judged.filter(pl.col("reason").is_not_null())
-    # NUL is the one character that PostgreSQL cannot keep; everything else stays as it stood.
-    cells = {
-        name: pl.col(cell(place)).fill_null("").str.replace_all("\0", "\ufffd", literal=True)
-        for place, name in enumerate(columns.header)
-    }
+    cells = _cells(columns)
     extra = pl.col("extra").list.eval(pl.element().str.replace_all("\0", "\ufffd", literal=True))
     longer = pl.col("extra").is_not_null()
     return pl.concat(
@@ -50,11 +44,20 @@ def refused_rows(judged: pl.DataFrame, columns: Columns) -> pl.DataFrame:
     )
 
 
-def _has_values(contacts: pl.DataFrame, column: str) -> bool:
-    return column in contacts.columns and contacts[column].null_count() < contacts.height
+def _cells(columns: Columns) -> dict[str, pl.Expr]:
+    """Return the row as it stood, but for NUL: it is the one character that PostgreSQL cannot keep."""
+    return {
+        name: pl.col(cell(place)).fill_null("").str.replace_all("\0", "\ufffd", literal=True)
+        for place, name in enumerate(columns.header)
+    }
+
+
+def _member(name: str, texts: pl.Series) -> pl.Expr:
+    """Return `"name":"text"` in JSON, null where the text is; `cleaned` texts hold no control characters."""
+    if texts.str.contains(r'["\\]').any():
+        texts = texts.str.replace_many(["\\", '"'], ["\\\\", '\\"'])
+    return pl.concat_str(pl.lit(json.dumps(name, ensure_ascii=False) + ':"'), pl.lit(texts), pl.lit('"'))
 
 
 def _json(values: dict[str, pl.Expr]) -> pl.Expr:
-    if not values:
-        return pl.lit("{}")
     return pl.struct(value.alias(name) for name, value in values.items()).struct.json_encode()

@@ -4,9 +4,10 @@ import logging
 
 from sqlalchemy import Connection, Engine
 
+from messaging.audience.fields import field_name
 from messaging.campaign.finding import campaign_named
 from messaging.campaign.rendering import check_public_url, mailbox
-from messaging.campaign.templates import check_fields, compile_templates, field_name
+from messaging.campaign.templates import check_fields, compile_templates
 from messaging.errors import InputError
 from messaging.settings import settings
 from messaging.storage import audiences, batches, campaigns
@@ -31,22 +32,25 @@ def check_campaign(engine: Engine, spec: CampaignSpec) -> Preflight:
     """Say what launching would do, and refuse what could not be sent well.
 
     Raises:
-        InputError: No such audience, a template that does not compile, an unknown merge field, or a name
-            that is taken by a campaign with other content.
+        InputError: No such audience, a filter that cannot be evaluated, a template that does not compile, an
+            unknown merge field, or a name that is taken by a campaign with other content.
     """
     templates = compile_templates(spec)
     check_public_url(settings().public_url)
     if spec.reply_to:
         mailbox("reply_to", spec.reply_to)
     with engine.begin() as connection:
-        audience_id = _audience(connection, spec)
-        size = audiences.size(connection, audience_id)
+        audience_id = audiences.named(connection, spec.audience)
+        size = audiences.size(connection, audience_id, spec.where)
         attributes = audiences.attributes(connection, audience_id)
         check_fields(templates, attributes)
+        if spec.where.strip():
+            chosen = audiences.attributes(connection, audience_id, spec.where)
+            attributes = dict.fromkeys(attributes, 0) | chosen  # what only others have is no misspelt field
         planned = campaigns.find(connection, spec.name)
         if planned is not None:
             _refuse_other_content(planned, spec)
-        excluded = campaigns.exclusions(connection, audience_id, spec.channel)
+        excluded = campaigns.exclusions(connection, audience_id, spec.channel, spec.where)
         recipients = excluded.pop(None, 0)
         if planned is not None:
             recipients = totals_of(connection, planned.id).unfinished
@@ -78,7 +82,7 @@ def plan_campaign(engine: Engine, spec: CampaignSpec) -> Plan:
     """
     check_campaign(engine, spec)
     with engine.begin() as connection:
-        campaign_id = campaigns.add(connection, spec, _audience(connection, spec))
+        campaign_id = campaigns.add(connection, spec, audiences.named(connection, spec.audience))
         if campaign_id is not None:
             campaigns.plan(connection, campaign_id, _batch_size(spec), _most_batches(spec))
         planned = campaigns.find(connection, spec.name)
@@ -125,17 +129,6 @@ def _plan(connection: Connection, campaign: Campaign, *, created: bool) -> Plan:
         excluded=campaign.excluded,
         created=created,
     )
-
-
-def _audience(connection: Connection, spec: CampaignSpec) -> int:
-    found = audiences.find(connection, spec.audience)
-    if found is None:
-        known = ", ".join(audiences.names(connection)) or "none yet"
-        raise InputError(
-            f"there is no audience {spec.audience!r} (audiences: {known}); "
-            f"make it with: outflow import FILE --audience {spec.audience}"
-        )
-    return found
 
 
 def _refuse_cancelled(campaign: Campaign) -> None:

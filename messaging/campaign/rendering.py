@@ -14,7 +14,8 @@ from uuid import UUID
 from email_validator import EmailNotValidError, validate_email
 from jinja2 import Template, TemplateError, UndefinedError
 
-from messaging.campaign.templates import compile_templates, context, field_name
+from messaging.audience.fields import field_name
+from messaging.campaign.templates import compile_templates, context
 from messaging.errors import InputError, MessagingError
 from schemas.campaign import CampaignSpec
 

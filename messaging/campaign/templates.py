@@ -7,10 +7,8 @@ attributes or assignments: without them a template cannot run for long, grow wit
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import inscriptis
 from inscriptis.css_profiles import CSS_PROFILES
@@ -21,6 +19,7 @@ from inscriptis.model.tag import CustomHtmlTagHandlerMapping
 from jinja2 import Template, TemplateSyntaxError, Undefined, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from messaging.audience.fields import field_name
 from messaging.errors import InputError
 from schemas.campaign import CampaignSpec
 
@@ -138,16 +137,6 @@ def check_fields(templates: Templates, known: Collection[str]) -> None:
     meant = f"; did you mean {matches[0]!r}?" if matches else "."
     shown = ", ".join(fields[:_MAX_SHOWN]) + (", …" if len(fields) > _MAX_SHOWN else "")
     raise InputError(f"unknown merge field{'s' * (len(unknown) > 1)} {names}{meant} Known fields: {shown}")
-
-
-@lru_cache(maxsize=4096)  # an audience has few columns, and every recipient has them again
-def field_name(column: str) -> str:
-    """Turn a column's name into the identifier of its merge field: `First Name` into `first_name`."""
-    # Folded twice: a mathematical capital is a letter, and hence lower case, only once it is decomposed.
-    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", column).casefold())
-    plain = unicodedata.normalize("NFC", "".join(c for c in letters if not unicodedata.combining(c)))
-    identifier = re.sub(r"[\W_]+", "_", plain).strip("_")
-    return identifier if identifier.isidentifier() else f"_{identifier}"
 
 
 def context(

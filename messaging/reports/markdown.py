@@ -74,11 +74,12 @@ def _in_words(reason: str) -> str:
 def _table(title: str, head: str, counts: dict[str, int]) -> list[str]:
     if not counts:
         return []
-    rows = [f"| {_cell(reason)} | {n:,} |" for reason, n in counts.items()]
+    rows = [f"| {table_cell(reason)} | {n:,} |" for reason, n in counts.items()]
     return ["", f"## {title}", "", f"| {head} | Count |", "|---|---:|", *rows]
 
 
-def _cell(text: str) -> str:
+def table_cell(text: str) -> str:
+    """Escape text for a cell of a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 

@@ -1,11 +1,20 @@
-"""A progress bar over the ledger, for the person who waits."""
+"""Progress bars for the person who waits: sending by the ledger, importing by this process."""
 
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
+from messaging.audience.progress import running
 from messaging.campaign.finding import campaign_named
 from messaging.errors import InputError
 from messaging.reports.console import err
@@ -27,6 +36,28 @@ async def with_progress(campaign: str, work: Coroutine[Any, Any, T]) -> T:
             return await work
         finally:
             watcher.cancel()
+
+
+async def with_import_progress(work: Coroutine[Any, Any, T]) -> T:
+    """Await work that imports files in this process, under a progress bar when stderr is a terminal."""
+    if not err.is_terminal:
+        return await work
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        watcher = asyncio.create_task(_watch_imports(bar))
+        try:
+            return await work
+        finally:
+            watcher.cancel()
+
+
+async def _watch_imports(bar: Progress) -> None:
+    line = bar.add_task("opening", total=100)
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        for progress in running():
+            told = f"{progress.path.name}: {progress.doing}, {progress.rows:,} rows"
+            bar.update(line, description=told, completed=progress.percent)
 
 
 async def _watch(campaign: str, bar: Progress) -> None:

@@ -1,12 +1,14 @@
 """Campaigns in the ledger: their definition, state and plan."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, text, update
+from sqlalchemy import Connection, Row, Select, TextualSelect, column, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
+from messaging.storage import audiences
 from messaging.storage.tables import campaigns
 from schemas.campaign import CampaignSpec
 from schemas.states import CampaignState
@@ -53,6 +55,12 @@ def _campaign(row: Row[Any]) -> Campaign:
 def names(connection: Connection) -> list[str]:
     """Return all campaign names, newest first."""
     return list(connection.execute(select(campaigns.c.name).order_by(campaigns.c.id.desc())).scalars())
+
+
+def names_of_audience(connection: Connection, audience_id: int) -> list[str]:
+    """Return the names of the campaigns sent to an audience, newest first."""
+    found = select(campaigns.c.name).where(campaigns.c.audience_id == audience_id)
+    return list(connection.execute(found.order_by(campaigns.c.id.desc())).scalars())
 
 
 def ids(connection: Connection) -> list[int]:
@@ -131,40 +139,41 @@ _MEMBERS = """
             WHEN c.status = 'pending' THEN 'subscription not confirmed'
             WHEN c.email_key IS NULL THEN 'no e-mail address'
             WHEN s.reason IS NOT NULL THEN 'suppressed: ' || s.reason
+            WHEN c.consent_source IS NULL THEN 'no consent'
         END AS excluded
-    FROM audience_members m
-    JOIN contacts c ON c.id = m.contact_id
+    FROM chosen
+    JOIN contacts c ON c.id = chosen.id
     LEFT JOIN suppressions s ON s.channel = :channel AND s.address_key = c.email_key
         AND (s.expires_at IS NULL OR s.expires_at > now())
-    WHERE m.audience_id = :audience_id
 """
 
-# One statement, hence one snapshot: nobody who joins meanwhile falls between the batches.
-_PLAN = text(f"""
-    WITH members AS MATERIALIZED ({_MEMBERS}),
-    numbered AS (
+# Parts of one statement, hence one snapshot: nobody who joins meanwhile falls between the batches.
+_PARTS = {
+    "members": _MEMBERS,
+    "numbered": """
         SELECT id, email_key, email,
             1 + (row_number() OVER (ORDER BY id) - 1) / greatest(
                 :batch_size, ceil(count(*) OVER () / CAST(:most_batches AS numeric))::int) AS number
         FROM members WHERE excluded IS NULL
-    ),
-    made AS (
+    """,
+    "made": """
         INSERT INTO batches (campaign_id, number)
         SELECT :campaign_id, number FROM numbered GROUP BY number ORDER BY number
         RETURNING id, number
-    ),
-    planned AS (
+    """,
+    "planned": """
         INSERT INTO attempts (campaign_id, batch_id, contact_id, address_key, address)
         SELECT :campaign_id, made.id, numbered.id, numbered.email_key, numbered.email
         FROM numbered JOIN made USING (number) ORDER BY numbered.id
-    )
+    """,
+}
+_PLAN = """
     UPDATE campaigns SET excluded = coalesce((
         SELECT jsonb_object_agg(excluded, n)
         FROM (SELECT excluded, count(*) AS n FROM members WHERE excluded IS NOT NULL GROUP BY excluded) e
-    ), '{{}}') WHERE id = :campaign_id
-""")  # noqa: S608 - the only part put in is the constant above
-
-_EXCLUSIONS = text(f"SELECT excluded, count(*) AS n FROM ({_MEMBERS}) members GROUP BY excluded")  # noqa: S608 - as above
+    ), '{}') WHERE id = :campaign_id RETURNING id
+"""
+_EXCLUSIONS = "SELECT excluded, count(*) AS n FROM members GROUP BY excluded"
 
 
 def plan(connection: Connection, campaign_id: int, batch_size: int, most_batches: int) -> None:
@@ -173,15 +182,27 @@ def plan(connection: Connection, campaign_id: int, batch_size: int, most_batches
     Batches hold `batch_size` attempts, or more when there would be over `most_batches` of them.
     """
     parameters = {"campaign_id": campaign_id, "batch_size": batch_size, "most_batches": most_batches}
-    chosen = connection.execute(
-        select(campaigns.c.audience_id, campaigns.c.spec["channel"].astext.label("channel")).where(
-            campaigns.c.id == campaign_id
-        )
+    found = connection.execute(
+        select(campaigns.c.audience_id, campaigns.c.spec).where(campaigns.c.id == campaign_id)
     ).one()
-    connection.execute(_PLAN, {**parameters, "audience_id": chosen.audience_id, "channel": chosen.channel})
+    spec = CampaignSpec.model_validate(found.spec)
+    chosen = audiences.members(connection, found.audience_id, spec.where)
+    statement = _with_parts(_PLAN, ["id"], chosen, _PARTS)
+    connection.execute(statement, {**parameters, "channel": spec.channel})
 
 
-def exclusions(connection: Connection, audience_id: int, channel: str) -> dict[str | None, int]:
+def exclusions(
+    connection: Connection, audience_id: int, channel: str, where: str = ""
+) -> dict[str | None, int]:
     """Count an audience's members by why they would be left out; None: they would be written to."""
-    rows = connection.execute(_EXCLUSIONS, {"audience_id": audience_id, "channel": channel})
-    return {row.excluded: row.n for row in rows}
+    chosen = audiences.members(connection, audience_id, where)
+    statement = _with_parts(_EXCLUSIONS, ["excluded", "n"], chosen, {"members": _MEMBERS})
+    return {row.excluded: row.n for row in connection.execute(statement, {"channel": channel})}
+
+
+def _with_parts(
+    sql: str, names: list[str], chosen: Select[tuple[int]], parts: Mapping[str, str]
+) -> TextualSelect:
+    """Put `WITH chosen AS (…), …` before a statement that returns columns of these names."""
+    ctes = [text(part).columns().cte(name) for name, part in parts.items()]
+    return text(sql).columns(*map(column, names)).add_cte(chosen.cte("chosen"), *ctes)

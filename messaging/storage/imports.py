@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString, cast
 
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, func, insert, null, select, update
 
 from messaging.errors import InputError
-from messaging.storage.tables import imports, refused_rows
+from messaging.storage.tables import audiences, imports, refused_rows
+from schemas.contacts import ImportReport
+from schemas.states import ImportState
 
 if TYPE_CHECKING:
     import psycopg
@@ -23,26 +25,103 @@ _FORMULA = re.compile(r"[=+\-@\t\r]")
 _PHONE = re.compile(r"\+[\d\s().\-/]+")
 _ROWS_AT_ONCE = 1_000
 
+# Columns of `imports` that a report has under the same name.
+_REPORTED = ("rows", "imported", "refused", "duplicates", "without_consent", "columns", "warnings",
+    "contract", "seconds")  # fmt: skip
+_READ_AS = {"format", "encoding", "refused_file", "contract_page"}  # and in its `read_as`
+
 
 def add_import(connection: Connection, **values: object) -> int:
-    """Record an import and return its id; `values` are the columns of `imports`.
-
-    `columns` is a list in the file's order: `{"column": header, "as": what it was read as}`.
-    """
+    """Record that an import began and return its id; `values` are columns of `imports`."""
     import_id: int = connection.execute(insert(imports).values(**values).returning(imports.c.id)).scalar_one()
     return import_id
 
 
-def add_refused_rows(connection: Connection, rows: bytes) -> None:
-    """Keep refused rows, given as CSV without a header: import_id, row_number, reason, cells."""
-    copy_csv(connection, "COPY refused_rows FROM STDIN WITH (FORMAT csv, ENCODING 'UTF8')", rows)
+def finish(
+    connection: Connection, report: ImportReport, summary: Mapping[str, Any], notes: Sequence[str]
+) -> None:
+    """Record what became of an import.
+
+    `summary` is what the audience's next import is held against; `notes` may show cells.
+    """
+    values = report.model_dump(mode="json", include=set(_REPORTED))
+    if report.contract is None:
+        values["contract"] = null()  # not JSON's null
+    connection.execute(
+        update(imports)
+        .where(imports.c.id == report.import_id)
+        .values(
+            state=ImportState.LOADED if report.loaded else ImportState.STOPPED,
+            read_as=report.model_dump(include=_READ_AS) | {"notes": list(notes)},
+            summary=dict(summary),
+            new_contacts=report.new,
+            **values,
+        )
+    )
 
 
-def copy_csv(connection: Connection, statement: LiteralString, rows: bytes) -> None:
-    """Run a COPY ... FROM STDIN in the connection's transaction."""
+def find_same(
+    connection: Connection, audience_id: int, sha256: str, request: Mapping[str, object]
+) -> ImportReport | None:
+    """Return what an earlier import of the same bytes into this audience, asked the same, loaded."""
+    same = select(imports, audiences.c.name).join(audiences)
+    same = same.where(*_loaded_into(audience_id), imports.c.sha256 == sha256, imports.c.request == request)
+    row = connection.execute(same.order_by(imports.c.id.desc()).limit(1)).mappings().one_or_none()
+    return None if row is None else _report(connection, row)
+
+
+def find_report(engine: Engine, import_id: int) -> tuple[ImportReport, list[str]]:
+    """Return what an import reported, and its notes, which may show cells.
+
+    Raises:
+        InputError: There is no such import.
+    """
+    with engine.connect() as connection:
+        found = select(imports, audiences.c.name).join(audiences).where(imports.c.id == import_id)
+        row = connection.execute(found).mappings().one_or_none()
+        if row is None:
+            raise InputError(f"there is no import {import_id}")
+        return _report(connection, row), row["read_as"]["notes"]
+
+
+def _report(connection: Connection, row: RowMapping) -> ImportReport:
+    reasons = select(refused_rows.c.reason, func.count()).where(refused_rows.c.import_id == row["id"])
+    reasons = reasons.group_by(refused_rows.c.reason).order_by(func.count().desc(), refused_rows.c.reason)
+    return ImportReport(
+        import_id=row["id"],
+        audience=row["name"],
+        loaded=row["state"] == ImportState.LOADED,
+        new=row["new_contacts"],
+        reasons=dict(connection.execute(reasons).tuples().all()),
+        **{name: row["read_as"][name] for name in _READ_AS},
+        **{name: row[name] for name in ("file_name", *_REPORTED)},
+    )
+
+
+def last_summary(connection: Connection, audience_id: int) -> dict[str, Any] | None:
+    """Return the summary of the last import that was loaded into this audience."""
+    last = select(imports.c.summary).where(*_loaded_into(audience_id), imports.c.summary.is_not(None))
+    found: dict[str, Any] | None = connection.execute(last.order_by(imports.c.id.desc()).limit(1)).scalar()
+    return found
+
+
+def known_sources(connection: Connection, audience_id: int) -> set[str]:
+    """Return where the files came from that this audience was given, those its contract stopped too."""
+    known = select(imports.c.source).where(imports.c.audience_id == audience_id, imports.c.source != "")
+    return set(connection.execute(known).scalars())
+
+
+def _loaded_into(audience_id: int) -> list[ColumnElement[bool]]:
+    return [imports.c.audience_id == audience_id, imports.c.state == ImportState.LOADED]
+
+
+def copy_csv(connection: Connection, statement: LiteralString, rows: bytes) -> int:
+    """Run a COPY ... FROM STDIN in the connection's transaction and return the number of rows."""
     driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write(rows)
+    with driver.cursor() as cursor:
+        with cursor.copy(statement) as copy:
+            copy.write(rows)
+        return cursor.rowcount
 
 
 def write_refused(engine: Engine, import_id: int, path: Path) -> int:

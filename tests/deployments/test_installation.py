@@ -79,7 +79,9 @@ async def test_cancelled_in_prefect_a_campaign_stops_with_every_answer_heard(
 ):
     contacts = tmp_path / "contacts.csv"
     contacts.write_text("email\n" + "".join(f"reader{n}@example.org\n" for n in range(1000)))
-    imported = await asyncio.to_thread(outflow, "import", str(contacts), "--audience", "slow", "--json")
+    imported = await asyncio.to_thread(
+        outflow, "import", str(contacts), "--audience", "slow", "--consent", "a form", "--json"
+    )
     assert imported.code == 0, imported.err
     campaign = {"name": "slow", "account": account, "audience": "slow", "subject": "Hello", "text": "Hello"}
     deployment = await prefect.read_deployment_by_name("launch-campaign/launch-campaign")
@@ -112,7 +114,9 @@ async def test_a_worker_runs_a_campaign_from_the_file_to_the_report(
         rows += [["", "nobody@example.org", "", ""], ["", "not an address", "", ""]]
         csv.writer(file).writerows(rows)
     imported = await run_deployed(
-        prefect, "import-contacts", {"request": {"file": str(contacts), "audience": "customers"}}
+        prefect,
+        "import-contacts",
+        {"request": {"files": [str(contacts)], "audience": "customers", "consent": "a form"}},
     )
     assert imported.state.is_completed(), imported.state.message
 

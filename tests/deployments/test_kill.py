@@ -43,7 +43,7 @@ def campaign(tmp_path: Path, account: str, outflow) -> Path:
     with contacts.open("w", newline="") as file:
         rows = [["name", "email"], *([f"Reader {n}", f"reader{n}@example.org"] for n in range(RECIPIENTS))]
         csv.writer(file).writerows(rows)
-    imported = outflow("import", str(contacts), "--audience", "crowd", "--json")
+    imported = outflow("import", str(contacts), "--audience", "crowd", "--consent", "a form", "--json")
     assert imported.json["imported"] == RECIPIENTS, imported.err
     definition = tmp_path / "campaign.yaml"
     definition.write_text(CAMPAIGN.format(account=account))

@@ -19,7 +19,7 @@ from messaging import sandbox
 from messaging.audience.importing import import_file
 from messaging.settings import settings
 from messaging.storage.engine import engine
-from schemas.contacts import ImportRequest
+from schemas.contacts import ImportOptions
 from tasks.accounts import add_account
 
 
@@ -42,9 +42,10 @@ def prefect_database() -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def configured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the tasks find the ledger of the tests."""
+def configured(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the tasks find the ledger of the tests, and write their files to `home` in the test's folder."""
     monkeypatch.setenv("OUTFLOW_DATABASE_URL", database_url)
+    monkeypatch.setenv("OUTFLOW_HOME", str(tmp_path / "home"))
     settings.cache_clear()
     engine.cache_clear()
     yield
@@ -96,7 +97,8 @@ def audience(ledger: Engine, tmp_path: Path) -> Callable[..., None]:
         contacts = tmp_path / "contacts.csv"
         rows = [f"{address},{address.partition('@')[0]},{city}" for address in addresses]
         contacts.write_text("\n".join(["email,name,city", *rows]))
-        import_file(ledger, ImportRequest(file=str(contacts), audience=name))
+        options = ImportOptions(audience=name, consent="newsletter form", again=True)
+        import_file(ledger, options, contacts, folder=tmp_path / "home")
 
     return make
 

@@ -72,7 +72,10 @@ async def test_no_address_phone_name_or_password_reaches_prefects_database(
     ledger: Engine, contacts: Path, spec: CampaignSpec, server, account, stored
 ):
     spec = spec.model_copy(update={"subject": "News from {{ city }}", "name": "canary-campaign"})
-    imported = await import_contacts(ImportRequest(file=str(contacts), audience="customers", region="GB"))
+    request = ImportRequest(
+        files=[str(contacts)], audience="customers", region="GB", consent="a form", accept_breach="small"
+    )
+    [imported] = await import_contacts(request)
     await account(server.port, username="news", password=PASSWORD)
     # The sandbox takes no login: the account is refused, then sends without one.
     with pytest.raises(AccountError):
@@ -86,8 +89,14 @@ async def test_no_address_phone_name_or_password_reaches_prefects_database(
     # Servers and databases quote people; a header may be a person.
     headless = contacts.with_name("headless.csv")
     headless.write_text("".join(CONTACTS.splitlines(keepends=True)[1:]))
+    [without_header] = await import_contacts(
+        ImportRequest(files=[str(headless)], audience="others", consent="a form")
+    )
+    assert without_header.mapping["email"] == ["Column 1"]
+    nobody = contacts.with_name("nobody.csv")
+    nobody.write_text(f"{NAME},{CITY}\n{NAME},{CITY}\n")
     with pytest.raises(InputError):
-        await import_contacts(ImportRequest(file=str(headless), audience="customers"))
+        await import_contacts(ImportRequest(files=[str(nobody)], audience="others"))
     gossip = ScriptedSmtp(
         {
             "RCPT": says(f"550 5.1.1 <{PERSON}@example.org> {NAME} is not here"),

@@ -1,6 +1,6 @@
 """What a reader of files takes and gives: options in; a layout and chunks of rows out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -48,6 +48,8 @@ class Reading:
     layout: Layout
     chunks: Iterator[pl.DataFrame]
     """Frames of `row_schema(len(layout.header))`, entirely empty rows left out."""
+    share: Callable[[], float] = lambda: 0.0
+    """Which share of the file has been read so far, from 0 to 1."""
 
 
 def cell(index: int) -> str:
@@ -66,6 +68,4 @@ def row_schema(width: int) -> pl.Schema:
     `Reason` when the row cannot be read, else null.
     """
     cells = {cell(i): pl.String() for i in range(width)}
-    return pl.Schema(
-        {"row_number": pl.UInt32(), **cells, "extra": pl.List(pl.String()), "flaw": pl.String()}
-    )
+    return pl.Schema({"row_number": pl.UInt32(), **cells, "extra": pl.List(pl.String()), "flaw": pl.String()})

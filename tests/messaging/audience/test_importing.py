@@ -1,5 +1,6 @@
 """What an import leaves in the ledger, and what it never touches."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -8,9 +9,10 @@ import pytest
 from sqlalchemy import Engine, func, select, text
 
 from messaging.audience.importing import import_file
-from messaging.errors import DatabaseError, InputError
+from messaging.audience.progress import running
+from messaging.errors import DatabaseError, InputError, MessagingError
 from messaging.storage.tables import audience_members, audiences, contacts, imports, refused_rows
-from schemas.contacts import ImportReport, ImportRequest
+from schemas.contacts import ImportOptions, ImportReport
 
 HEADER = "Full Name,E-mail,Mobile,City\n"
 
@@ -20,7 +22,8 @@ def load(ledger: Engine, tmp_path: Path):
     def load(content: str, audience: str = "customers", **request) -> ImportReport:
         path = tmp_path / f"people {audience}.csv"
         path.write_text(content, encoding="utf-8")
-        return import_file(ledger, ImportRequest(file=str(path), audience=audience, **request))
+        options = ImportOptions(audience=audience, **{"again": True} | request)
+        return import_file(ledger, options, path, folder=tmp_path / "home", actor="Grace")
 
     return load
 
@@ -45,19 +48,21 @@ def test_the_report_and_the_ledger_say_what_the_file_brought(ledger: Engine, loa
 
     assert (report.rows, report.imported, report.duplicates, report.refused) == (4, 1, 1, 2)
     assert report.reasons == {"e-mail: no @": 1, "no address": 1}
-    assert report.columns == {"email": "E-mail", "name": "Full Name", "phone": "Mobile"}
-    assert report.attributes == ["City"]
+    assert report.mapping == {"email": ["E-mail"], "name": ["Full Name"], "phone": ["Mobile"]}
+    assert [(column.column, column.field) for column in report.columns if column.role == "attribute"] == [
+        ("City", "city")
+    ]
     assert people(ledger) == {"ada@example.org": ("Ada", "+442079460001", {"City": "London"})}
     with ledger.connect() as connection:
         kept = connection.execute(select(imports)).one()
         apart = connection.execute(select(refused_rows).order_by(refused_rows.c.row_number)).all()
     assert (kept.id, kept.file_name) == (report.import_id, "people customers.csv")
     assert kept.sha256 == sha256(content.encode()).hexdigest()
-    assert kept.columns == [
-        {"column": "Full Name", "as": "name"},
-        {"column": "E-mail", "as": "email"},
-        {"column": "Mobile", "as": "phone"},
-        {"column": "City", "as": "attribute"},
+    assert [(column["column"], column["role"], column["how"]) for column in kept.columns] == [
+        ("Full Name", "name", "header"),
+        ("E-mail", "email", "header"),
+        ("Mobile", "phone", "header"),
+        ("City", "attribute", ""),
     ]
     assert (kept.rows, kept.imported, kept.duplicates, kept.refused) == (4, 1, 1, 2)
     assert [(row.row_number, row.reason) for row in apart] == [(3, "e-mail: no @"), (5, "no address")]
@@ -116,7 +121,7 @@ def test_one_number_may_belong_to_an_address_and_stand_alone(ledger: Engine, loa
     load(HEADER + "Ada,ada@example.org,+442079460001,\nDesk,,+442079460001,\n")
     load(HEADER + "Bob,bob@example.org,+442079460001,\n,,+442079460001,\n")
 
-    assert list(people(ledger)) == ["ada@example.org", "+442079460001", "bob@example.org"]
+    assert people(ledger).keys() == {"ada@example.org", "+442079460001", "bob@example.org"}
 
 
 def test_importing_again_changes_no_contact(ledger: Engine, load):
@@ -171,10 +176,12 @@ def test_two_imports_at_once_make_one_contact_per_address(ledger: Engine, tmp_pa
         path = tmp_path / f"{worker}.csv"
         rows = [f"P{n},p{n}@example.org,," if n % 3 else f"P{n},,+44207946{n:04d}," for n in numbers]
         path.write_text(HEADER + "\n".join(rows), encoding="utf-8")
-        requests.append(ImportRequest(file=str(path), audience=f"audience {worker % 2}"))
+        requests.append((ImportOptions(audience=f"audience {worker % 2}"), path))
 
     with ThreadPoolExecutor(6) as pool:
-        reports = list(pool.map(lambda request: import_file(ledger, request), requests))
+        reports = list(
+            pool.map(lambda request: import_file(ledger, *request, folder=tmp_path / "home"), requests)
+        )
 
     assert [report.imported for report in reports] == [400] * 6
     assert count(ledger, contacts) == len(people(ledger)) == 650
@@ -218,7 +225,7 @@ def test_a_refused_file_writes_nothing(ledger: Engine, load, content: str, reque
 def test_a_file_of_refused_rows_only_is_an_import_without_contacts(load):
     report = load(HEADER + "Ada,ada,,London\n")
 
-    assert (report.rows, report.imported, report.refused, report.attributes) == (1, 0, 1, [])
+    assert (report.rows, report.imported, report.refused, report.loaded) == (1, 0, 1, True)
 
 
 def test_no_header_can_pass_for_a_column_of_ours(ledger: Engine, load):
@@ -228,3 +235,120 @@ def test_no_header_can_pass_for_a_column_of_ours(ledger: Engine, load):
 
     attributes = {"email_key": "1", "reason": "2", "key": "3", "cell_0": "4", "extra": "5", 'a"b': "6"}
     assert people(ledger) == {"ada@example.org": (None, None, attributes)}
+
+
+def test_the_same_file_asked_the_same_again_does_nothing_and_says_so(ledger: Engine, load):
+    content = HEADER + "Ada,ada@example.org,12,London\nBob,bob,,\n"
+    first = load(content, again=False)
+    repeated = load(content, again=False)
+    asked_otherwise = load(content, again=False, consent="a form")
+
+    assert (repeated.repeats, repeated.import_id) == (first.import_id, first.import_id)
+    assert (repeated.imported, repeated.refused, repeated.reasons) == (1, 1, {"e-mail: no @": 1})
+    assert asked_otherwise.repeats is None
+    assert count(ledger, imports) == 2
+
+
+def test_a_file_that_breaks_the_contract_loads_nothing_but_its_refused_rows(ledger: Engine, load):
+    rows = [f"Reader,reader.{n}@example.org,," for n in range(600)] + ["Nobody,nobody,,"] * 400
+    content = HEADER + "\n".join(rows)
+
+    stopped = load(content)
+
+    assert (stopped.loaded, stopped.imported, stopped.refused) == (False, 0, 400)
+    assert [check.name for check in stopped.contract.checks if not check.holds] == ["max_refused_percent"]
+    assert (count(ledger, contacts), count(ledger, audience_members), count(ledger, refused_rows)) == (
+        0,
+        0,
+        400,
+    )
+    assert Path(stopped.refused_file).read_text(encoding="utf-8-sig").count("e-mail: no @") == 400
+
+    accepted = load(content, accept_breach="known to be old")
+
+    assert (accepted.loaded, accepted.imported) == (True, 600)
+    assert (accepted.contract.accepted_by, accepted.contract.accepted_because) == ("Grace", "known to be old")
+    assert count(ledger, contacts) == 600
+
+
+def test_a_stopped_import_is_no_measure_for_the_next_one(ledger: Engine, load):
+    bad = HEADER + "\n".join(["Nobody,nobody,,"] * 3_000)
+    good = HEADER + "\n".join(f"Reader,reader.{n}@example.org,," for n in range(1_100))
+
+    assert not load(bad).loaded
+    assert load(good).loaded
+    collapse = load(HEADER + "Ada,ada@example.org,,\n")
+
+    assert [check.name for check in collapse.contract.checks if not check.holds] == ["max_drop_percent"]
+    assert count(ledger, contacts) == 1_100
+
+
+def test_what_nobody_wants_any_more_stops_at_the_next_chunk_and_writes_nothing(
+    ledger: Engine, tmp_path: Path
+):
+    path = tmp_path / "long.csv"
+    path.write_text("email\n" + "\n".join(f"reader.{n}@example.org" for n in range(400_000)))
+
+    with ThreadPoolExecutor(1) as pool:
+        options = ImportOptions(audience="customers")
+        importing = pool.submit(import_file, ledger, options, path, folder=tmp_path / "home")
+        while not running():
+            time.sleep(0.001)
+        running()[0].stop = True
+        with pytest.raises(MessagingError, match=r"long.csv was stopped; nothing was written"):
+            importing.result()
+
+    assert [count(ledger, table) for table in (audiences, imports, contacts)] == [0, 0, 0]
+    assert running() == []
+
+
+def test_rows_of_people_without_consent_are_counted_and_may_be_refused(ledger: Engine, load):
+    content = "email,opt-in\nada@example.org,yes\nbob@example.org,no\ncy@example.org,\n"
+
+    report = load(content)
+    strict = load(content, require_consent=True)
+
+    assert (report.imported, report.without_consent) == (3, 2)
+    assert strict.reasons == {"no consent": 2}
+    with ledger.connect() as connection:
+        kept = dict(connection.execute(select(contacts.c.email, contacts.c.consent_source)).tuples().all())
+    assert kept == {
+        "ada@example.org": "column 'opt-in' of people customers.csv",
+        "bob@example.org": None,
+        "cy@example.org": None,
+    }
+
+
+def test_who_wants_no_duplicates_gets_them_back_with_their_cells(ledger: Engine, load):
+    load(HEADER + "Ada,ada@example.org,,London\nDesk,,+442079460001,\n")
+
+    report = load(
+        HEADER + "Eve,ADA@example.org,,Bath\nBob,bob@example.org,+442079460001,\n"
+        "Cy,cy@example.org,,\nCy,CY@example.org,,York\n",
+        on_duplicate="refuse",
+    )
+
+    assert (report.rows, report.imported, report.duplicates, report.refused) == (4, 1, 0, 3)
+    with ledger.connect() as connection:
+        apart = connection.execute(
+            select(refused_rows).where(refused_rows.c.import_id == report.import_id).order_by("row_number")
+        ).all()
+    assert [(row.row_number, row.reason, row.cells["City"]) for row in apart] == [
+        (2, "already a contact", "Bath"),
+        (3, "conflict with another contact", ""),
+        (5, "duplicate in file", "York"),
+    ]
+
+
+def test_update_lets_the_later_row_win_and_keep_leaves_known_contacts_alone(ledger: Engine, load):
+    load(HEADER + "Ada,ada@example.org,,London\n")
+    load(HEADER + "Eve,ada@example.org,,\nEva,ada@example.org,,Bath\n", on_duplicate="update")
+    assert people(ledger) == {"ada@example.org": ("Eva", None, {"City": "Bath"})}
+
+    kept = load(HEADER + "Ida,ada@example.org,,York\nBob,bob@example.org,,\n", "others", on_duplicate="keep")
+
+    assert people(ledger) == {
+        "ada@example.org": ("Eva", None, {"City": "Bath"}),
+        "bob@example.org": ("Bob", None, {}),
+    }
+    assert (kept.imported, kept.new) == (2, 1)

@@ -18,7 +18,11 @@ def audience(ledger: Engine) -> Audience:
     """Make an audience of these addresses; a second call adds to it."""
 
     def make(
-        *addresses: str, name: str = "customers", status: str = "subscribed", city: str | None = None
+        *addresses: str,
+        name: str = "customers",
+        status: str = "subscribed",
+        consent: str | None = "form",
+        city: str | None = None,
     ) -> None:
         with ledger.begin() as connection:
             connection.execute(
@@ -27,14 +31,20 @@ def audience(ledger: Engine) -> Audience:
             connection.execute(
                 text("""
                     WITH made AS (
-                        INSERT INTO contacts (email_key, email, name, status, attributes)
-                        SELECT lower(a), a, initcap(split_part(a, '@', 1)), :status,
+                        INSERT INTO contacts (email_key, email, name, status, consent_source, attributes)
+                        SELECT lower(a), a, initcap(split_part(a, '@', 1)), :status, :consent,
                             jsonb_strip_nulls(jsonb_build_object('City', CAST(:city AS text)))
                         FROM unnest(CAST(:addresses AS text[])) a RETURNING id)
                     INSERT INTO audience_members (audience_id, contact_id)
                     SELECT au.id, made.id FROM made, audiences au WHERE au.name = :name
                 """),
-                {"addresses": list(addresses), "status": status, "city": city, "name": name},
+                {
+                    "addresses": list(addresses),
+                    "status": status,
+                    "consent": consent,
+                    "city": city,
+                    "name": name,
+                },
             )
 
     return make

@@ -7,7 +7,8 @@ from sqlalchemy import Engine, text
 
 from messaging.campaign.planning import check_campaign, plan_campaign
 from messaging.errors import InputError
-from messaging.storage import campaigns
+from messaging.storage import audiences, campaigns
+from schemas.audience import AudienceSpec
 from schemas.campaign import CampaignSpec
 from schemas.states import CampaignState
 
@@ -28,6 +29,7 @@ def test_who_must_not_be_written_to_is_left_out_with_the_reason(ledger: Engine, 
     audience("ada@example.org", "bounced@example.org", "elsewhere@example.org")
     audience("gone@example.org", status="unsubscribed")
     audience("new@example.org", status="pending")
+    audience("stranger@example.org", consent=None)
     with ledger.begin() as connection:
         connection.execute(
             text("""
@@ -45,6 +47,7 @@ def test_who_must_not_be_written_to_is_left_out_with_the_reason(ledger: Engine, 
 
     assert plan.recipients == 2  # ada, and elsewhere whose suppression has expired
     assert plan.excluded == {
+        "no consent": 1,
         "no e-mail address": 1,
         "subscription not confirmed": 1,
         "suppressed: bounced": 1,
@@ -149,3 +152,72 @@ def test_a_check_counts_who_lacks_a_field(ledger: Engine, audience, spec: Campai
     preflight = check_campaign(ledger, spec.model_copy(update={"subject": "News from {{ city }}"}))
 
     assert (preflight.recipients, preflight.empty_fields) == (3, {"city": 2})
+
+
+def test_a_filter_is_evaluated_when_the_campaign_is_planned(
+    ledger: Engine, audience, spec: CampaignSpec, states
+):
+    audience("ada@example.org", city="Leeds")
+    audience("bo@example.org", "cy@example.org", city="York")
+    audience("di@example.org", name="others", city="Leeds")
+    with ledger.begin() as connection:
+        audiences.save(
+            connection, AudienceSpec(name="leeds", members_of=["customers"], where='city = "Leeds"')
+        )
+    leeds = spec.model_copy(update={"audience": "leeds", "subject": "News from {{ city }}"})
+    assert check_campaign(ledger, leeds).recipients == 1
+    audience("ed@example.org", city="Leeds")
+
+    plan_campaign(ledger, leeds)
+    audience("flo@example.org", city="Leeds")
+
+    assert plan_campaign(ledger, leeds).recipients == 2
+    assert states().keys() == {"ada@example.org", "ed@example.org"}
+
+
+def test_a_condition_narrows_an_audience_and_who_is_left_out(
+    ledger: Engine, audience, spec: CampaignSpec, states
+):
+    audience("ada@example.org", "bo@example.org", city="Leeds")
+    audience("gone@example.org", city="Leeds", status="unsubscribed")
+    audience("cy@example.org", city="York")
+    audience("away@example.org", city="York", status="unsubscribed")
+    narrowed = spec.model_copy(update={"where": 'city = "Leeds" and name != "Bo"'})
+
+    preflight = check_campaign(ledger, narrowed)
+    plan = plan_campaign(ledger, narrowed)
+
+    assert (preflight.contacts, preflight.recipients, preflight.excluded) == (2, 1, {"unsubscribed": 1})
+    assert (plan.recipients, plan.excluded) == (1, {"unsubscribed": 1})
+    assert states().keys() == {"ada@example.org"}
+    with pytest.raises(InputError, match="planned before with another where"):
+        plan_campaign(ledger, spec)
+
+
+def test_a_field_that_only_others_have_is_no_mistake(ledger: Engine, audience, spec: CampaignSpec):
+    audience("ada@example.org", city="Leeds")
+    audience("bo@example.org")
+    update = {"where": "city is empty", "subject": "News from {{ city | default('afar') }}"}
+
+    preflight = check_campaign(ledger, spec.model_copy(update=update))
+
+    assert (preflight.recipients, preflight.empty_fields) == (1, {"city": 1})
+
+
+@pytest.mark.parametrize(
+    ("where", "sentence"),
+    [
+        ("city = Leeds", "position 8: expected text in quotes"),
+        ('ctiy != "Leeds"', "no contact has 'ctiy'; did you mean 'city'"),
+    ],
+)
+def test_a_condition_that_cannot_be_evaluated_is_refused_before_anything_is_written(
+    ledger: Engine, audience, spec: CampaignSpec, where: str, sentence: str
+):
+    audience("ada@example.org", city="Leeds")
+
+    with pytest.raises(InputError, match=sentence):
+        plan_campaign(ledger, spec.model_copy(update={"where": where}))
+
+    with ledger.begin() as connection:
+        assert campaigns.names(connection) == []

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from messaging.campaign.templates import Templates, check_fields, compile_templates, context, field_name
+from messaging.audience.fields import field_name
+from messaging.campaign.templates import Templates, check_fields, compile_templates, context
 from messaging.errors import InputError
 from schemas.campaign import CampaignSpec
 

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, text
@@ -30,6 +31,31 @@ def test_the_migrations_make_the_tables(migrated: Engine):
 
 def test_upgrading_twice_changes_nothing(migrated: Engine):
     assert migrating.upgrade(migrated) is False
+
+
+def test_contacts_and_imports_of_the_first_tables_are_kept(empty_database: Engine):
+    with empty_database.begin() as connection:
+        command.upgrade(migrating.config(connection), "0001")
+        connection.execute(
+            text("""
+                INSERT INTO audiences (name) VALUES ('customers');
+                INSERT INTO contacts (email_key, email, attributes)
+                    VALUES ('a@b.org', 'A@b.org', '{"City": "Leeds"}');
+                INSERT INTO imports (audience_id, file_name, sha256, columns, attributes, rows, imported,
+                        refused, duplicates)
+                    VALUES (1, 'people.csv', 'abc', '[{"column": "City"}]', '["City"]', 1, 1, 0, 0);
+                INSERT INTO audience_members (audience_id, contact_id, import_id) VALUES (1, 1, 1)
+            """)
+        )
+
+    assert migrating.upgrade(empty_database) is True
+
+    with empty_database.begin() as connection:
+        contact = connection.execute(text("SELECT * FROM contacts")).one()
+        assert (contact.email, contact.attributes, contact.country) == ("A@b.org", {"City": "Leeds"}, None)
+        loaded = connection.execute(text("SELECT * FROM imports")).one()
+        assert (loaded.state, loaded.rows, loaded.columns) == ("loaded", 1, [{"column": "City"}])
+        assert connection.execute(text("SELECT contact_id FROM audience_members")).scalars().all() == [1]
 
 
 def test_two_processes_may_upgrade_at_once(empty_database: Engine):
