@@ -141,9 +141,10 @@ class ImportReport(Schema):
     file_name: str
     format: str = Field(description="What the file was read as, in words.")
     encoding: OptionalText = ""
-    loaded: bool = Field(description="False when the contract stopped the load or nothing was to be done.")
+    loaded: bool = Field(description="False when the contract stopped it.")
     repeats: int | None = Field(
-        default=None, description="The import that had brought this same file before; nothing was done now."
+        default=None, description="The import that had brought this same file before: nothing was done now, and the figures "
+        "are that one's."
     )
     rows: int = Field(description="Rows in the file, the header and empty lines apart.")
     imported: int = Field(

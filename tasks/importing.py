@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import getpass
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 from prefect import task
 from prefect.artifacts import (
@@ -31,6 +31,9 @@ from messaging.storage.engine import engine
 from schemas.contacts import ImportOptions, ImportReport, WatchRequest
 from tasks.guarding import guarded, in_thread
 
+if TYPE_CHECKING:
+    from uuid import UUID
+
 _log = logging.getLogger("messaging.progress")  # the tree that Prefect forwards to the run's page
 
 PROGRESS_SECONDS = 5.0  # a shorter import shows none
@@ -38,9 +41,9 @@ _BLOCK = "block:"
 
 
 @task(cache_policy=NO_CACHE)
-async def find_files(references: list[str]) -> list[str]:
+async def find_files(references: list[str]) -> list[Found]:
     """Return the files that paths and patterns name."""
-    return await in_thread(sources.find_files, references)
+    return [Found(reference, "") for reference in await in_thread(sources.find_files, references)]
 
 
 @task(task_run_name="new-files-of-{request.folder}", cache_policy=NO_CACHE)
@@ -49,16 +52,15 @@ async def find_new_files(request: WatchRequest) -> list[Found]:
     return await in_thread(lambda: importing.new_sources(engine(), request))
 
 
-async def import_each(options: ImportOptions, files: Sequence[Found | str]) -> list[ImportReport]:
+async def import_each(options: ImportOptions, files: list[Found]) -> list[ImportReport]:
     """Import files one after the other, a task run each; then raise the first failure.
 
     One file that cannot be used, or breaks the contract, does not stop the others.
     """
     reports, failures = [], []
     for file in files:
-        found = file if isinstance(file, Found) else Found(file, "")
         try:
-            report = await import_file(options, found)
+            report = await import_file(options, file)
             await report_import(report)
         except MessagingError as error:
             failures.append(error)

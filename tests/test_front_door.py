@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import openpyxl
 import pytest
+import yaml
 from sqlalchemy import Engine
 
 from deployments import environment, serving
@@ -254,6 +256,74 @@ def test_a_file_that_cannot_be_imported_gets_a_sentence(
     file.write_text(content)
 
     outflow_up("import", file, "--audience", "customers", "--json").failed_with(sentence)
+
+
+@pytest.mark.usefixtures("ledger", "contacts")
+def test_several_files_are_an_import_each_and_a_bad_one_stops_no_other(outflow_up: Run, tmp_path: Path):
+    (tmp_path / "b.csv").write_text("city\nLeeds\n")
+    workbook = openpyxl.Workbook()
+    workbook.active.append(["Correo electrónico", "Nombre"])
+    workbook.active.append(["ada@example.org", "Ada"])
+    workbook.save(tmp_path / "c.xlsx")
+
+    done = outflow_up(
+        "import", f"{tmp_path}/*.csv", tmp_path / "c.xlsx", "--audience", "customers", "--save-map", "--json"
+    )
+
+    assert done.code == 1
+    said = json.loads(done.out)
+    assert [file["file_name"] for file in said["files"]] == ["people.csv", "c.xlsx"]
+    assert (said["rows"], said["imported"], said["without_consent"]) == (7, 5, 5)
+    assert "outflow: b.csv has no column" in done.err
+    assert yaml.safe_load((tmp_path / "c.columns.yaml").read_text()) == {
+        "name": ["Nombre"],
+        "email": ["Correo electrónico"],
+    }
+
+
+@pytest.mark.usefixtures("ledger")
+def test_an_import_says_what_it_understood_and_what_a_repeated_one_did(outflow_up: Run, contacts: Path):
+    contacts.write_bytes("Correo;Nombre;Plan\nana@example.org;Begoña Ibáñez;oro\n".encode("cp1252"))
+
+    first = outflow_up("import", contacts, "--audience", "customers", "--consent", "a form")
+    again = outflow_up("import", contacts, "--audience", "customers", "--consent", "a form")
+
+    for words in (
+        "cells separated by semicolons, cp1252",
+        "email      from 'Correo' (header)",
+        "attributes Plan",
+    ):
+        assert words in first.out
+    assert "1 contacts are in audience 'customers', 1 of them new" in first.out
+    assert "was imported into 'customers' before, as import 1: nothing was done" in again.out
+
+
+def test_verify_says_what_an_import_would_do_and_writes_nothing(outflow: Run, contacts: Path):
+    done = outflow("verify", contacts, "ada@gmial.com", "bob", "a@b@c.org", "--region", "GB", "--json")
+
+    done.failed_with("there is no file bob")
+    done = outflow("verify", contacts, "ada@gmial.com", "a@b@c.org", "--region", "GB", "--json")
+    assert done.code == 1
+    said = json.loads(done.out)
+    assert [one["suggestion"] for one in said["addresses"]] == ["gmial.com → gmail.com", ""]
+    assert said["addresses"][1]["reason"] == "e-mail: more than one @"
+    [file] = said["files"]
+    assert (file["rows"], file["refused"]) == (6, 1)
+
+
+def test_parse_finds_people_in_pasted_text_as_csv_that_import_takes(outflow: Run, tmp_path: Path):
+    text = tmp_path / "pasted.txt"
+    text.write_text("Dear all, Ada Lovelace <ada@example.org> and\nBo Diddley: 020 7946 0001\n\n")
+
+    as_csv = outflow("parse", text, "--region", "gb")
+    people = outflow("parse", text, "--region", "gb", "--json").said["people"]
+
+    assert as_csv.out.splitlines() == [
+        "Name,E-mail,Phone",
+        "Ada Lovelace,ada@example.org,",
+        "Bo Diddley,,+442079460001",
+    ]
+    assert [person["line"] for person in people] == [1, 2]
 
 
 @pytest.mark.usefixtures("customers")

@@ -20,7 +20,7 @@ from schemas.campaign import CampaignSpec, RetryRequest, SendRequest
 from schemas.contacts import ImportRequest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ["flows", "tasks", "blocks", "schemas", "deployments", "messaging", "outflow"]
+PACKAGES = ["outflow", "deployments", "flows", "tasks", "blocks", "messaging", "schemas"]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BOUNDS = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]

@@ -23,6 +23,7 @@ ROLES = (
     "language",
     "consent",
     "status",
+    "opt_out",
 )
 _SEVERAL = ADDRESSES  # a contact may have several; of the others one column is read
 _NAMES = ("name", "first_name", "last_name")
@@ -83,6 +84,8 @@ def find_columns(
     for role in ROLES:
         if role not in _NAMES and role not in search.roles:
             search.by_header(role)
+    if "opt_out" not in search.roles:
+        search.opt_out_by_header()
     if not search.roles.keys() & set(_NAMES):
         search.names_by_header()
     for role in _LOOKS:
@@ -193,6 +196,14 @@ class _Search:
             for half, place in halves.items():
                 self.give(half, place, "header")
 
+    def opt_out_by_header(self) -> None:
+        """Give the role the first column of who wants no mail; one about another channel is none."""
+        for place in self._free():
+            kinds = self._read[place].kinds
+            if "opted out" in kinds and kinds <= {"opted out", "email", "consent", "status"}:
+                self.give("opt_out", place, "header")
+                break
+
     def by_content(self, role: str) -> None:
         """Give a role the columns whose values look like it, whatever their header says."""
         like: list[tuple[int, float]] = []
@@ -228,8 +239,8 @@ class _Search:
             if place not in self.roles.get(role, [])
         ]
         opted_out = [
-            f"column {_shown(self._header[place])!r} may say who wants no mail: it is kept as an attribute "
-            "and stops nothing; suppress these contacts, or map a column of statuses"
+            f"column {_shown(self._header[place])!r} may say who wants no messages: it is kept as an "
+            "attribute and stops nothing; if it does, say so with --map opt_out=COLUMN"
             for place in self._free()
             if "opted out" in self._read[place].kinds
         ]

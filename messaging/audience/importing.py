@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -17,12 +18,14 @@ from messaging.audience.merging import contacts_of, refused_of
 from messaging.audience.progress import tracked
 from messaging.audience.screening import Screening, screened
 from messaging.audience.sources import Found, new_files
+from messaging.errors import InputError
 from messaging.reports.contract_page import contract_html
 from messaging.storage import audiences, imports
 from messaging.storage.failing import database_errors
 from messaging.storage.staging import Merged, Staging
 from schemas.contacts import ImportOptions, ImportReport, OnDuplicate, WatchRequest
 
+_REFUSED, _CONTRACTS = "refused", "contracts"  # folders of what an import writes for people
 # What two imports of the same bytes must also have in common for the second to have nothing to do.
 _ASKED = set(ImportOptions.model_fields) - {"audience", "again", "accept_breach"}
 
@@ -37,7 +40,7 @@ class _Origin:
     actor: str
 
 
-def import_file(
+def import_file(  # noqa: PLR0913 - the last two are for the record
     engine: Engine, options: ImportOptions, path: Path, *, folder: Path, source: str = "", actor: str = ""
 ) -> ImportReport:
     """Import a contacts file into an audience, all or nothing; refused rows are kept with their reason.
@@ -47,11 +50,13 @@ def import_file(
     `actor` is who accepts a breach of the contract.
 
     Raises:
-        InputError: The file or the options cannot be used; nothing was written.
+        InputError: The file or the options cannot be used; nothing was written. (When the disk is full after
+            the load, the load stands.)
         ContractError: The contract could not be judged; nothing was written, so calling again is safe.
         DatabaseError: The ledger did not take it; nothing was written, so calling again is safe.
     """
     started = time.perf_counter()
+    _make_folders(folder)
     origin = _Origin(path, _digest(path), source, actor)
     failure = f"the ledger did not take {path.name}; nothing was written"
     with database_errors(failure), engine.begin() as connection:
@@ -75,12 +80,12 @@ def import_file(
         seconds = time.perf_counter() - started
         report = report.model_copy(update={"seconds": seconds, **_places(report, folder)})
         summary = screening.summary.as_dict()
-        imports.finish(connection, report, summary, screening.layout.notes)
+        imports.finish(connection, report, summary, screening.notes)
     if report.refused_file:
-        imports.write_refused(engine, report.import_id, _private_place(report.refused_file))
+        imports.write_refused(engine, report.import_id, Path(report.refused_file))
     if report.contract_page:
         page = contract_html(report, summary, last)
-        _private_place(report.contract_page).write_text(page, encoding="utf-8")
+        Path(report.contract_page).write_text(page, encoding="utf-8")
     return report
 
 
@@ -182,15 +187,20 @@ def _places(report: ImportReport, folder: Path) -> dict[str, str]:
     """Say where the refused rows and the contract's page will lie."""
     name = f"{report.import_id}-{Path(report.file_name).stem}"
     return {
-        "refused_file": str(folder / "refused" / f"{name}.csv") if report.refused else "",
-        "contract_page": str(folder / "contracts" / f"{name}.html") if report.contract else "",
+        "refused_file": str(folder / _REFUSED / f"{name}.csv") if report.refused else "",
+        "contract_page": str(folder / _CONTRACTS / f"{name}.html") if report.contract else "",
     }
 
 
-def _private_place(place: str) -> Path:
-    path = Path(place)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return path
+def _make_folders(folder: Path) -> None:
+    """Make the folders of what is written after the load, so that it does not fail then."""
+    for place in (folder / _REFUSED, folder / _CONTRACTS):
+        try:
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise InputError(f"{place} cannot be made ({error.strerror}): set OUTFLOW_HOME") from None
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise InputError(f"{place} cannot be written to: set OUTFLOW_HOME")
 
 
 def _asked(options: ImportOptions) -> dict[str, object]:

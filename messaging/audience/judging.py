@@ -22,9 +22,12 @@ from messaging.audience.values import (
     judge_consents,
     judge_countries,
     judge_languages,
+    judge_opt_outs,
     judge_statuses,
     judge_time_zones,
+    meant,
 )
+from schemas.states import SubscriptionStatus
 
 CONTACT_FIELDS = (
     "email_key",
@@ -72,6 +75,7 @@ _FIELDS: Mapping[str, pl.Schema] = {
     "time_zone": pl.Schema({"time_zone": pl.String()}),
     "language": pl.Schema({"language": pl.String()}),
     "status": pl.Schema({"status": pl.String()}),
+    "opt_out": pl.Schema({"opted_out": pl.Boolean()}),
     "consent": pl.Schema({"consent": pl.Boolean(), "consent_at": pl.String(), "consent_text": pl.String()}),
 }
 _VALUES: Mapping[str, Callable[[pl.Series], pl.DataFrame]] = {
@@ -79,6 +83,7 @@ _VALUES: Mapping[str, Callable[[pl.Series], pl.DataFrame]] = {
     "time_zone": judge_time_zones,
     "language": judge_languages,
     "status": judge_statuses,
+    "opt_out": judge_opt_outs,
     "consent": judge_consents,
 }
 _NAMED = r"\w[^<]*<[^<>]*@"  # Ada Lovelace <ada@example.org>
@@ -153,7 +158,7 @@ def _emails(readable: pl.DataFrame, columns: Columns) -> pl.DataFrame:
     places = columns.roles.get("email")
     if not places:
         return _nothing("email", readable.height)
-    cells = [readable.select(given=stripped(pl.col(cell(place)))) for place in places]
+    cells = [readable.select(given=meant(stripped(pl.col(cell(place))))) for place in places]
     verdicts = judge_emails(pl.concat([one["given"] for one in cells]))
     has_more = pl.col("email_several") | (pl.col("email_mended") & pl.col("given").str.contains(_NAMED))
     return _first_good("email", places, cells, verdicts.with_columns(has_more=has_more))
@@ -163,7 +168,8 @@ def _phones(readable: pl.DataFrame, columns: Columns, region: pl.Series) -> pl.D
     places = columns.roles.get("phone")
     if not places:
         return _nothing("phone", readable.height)
-    cells = [pl.DataFrame({"given": cleaned_column(readable[cell(i)]), "region": region}) for i in places]
+    given = [cleaned_column(readable[cell(place)]).alias("given").to_frame() for place in places]
+    cells = [one.select(meant(pl.col("given")), region=pl.lit(region)) for one in given]
     verdicts = judge_phones(pl.concat(cells))
     return _first_good("phone", places, cells, verdicts.with_columns(has_more="phone_has_more"))
 
@@ -205,7 +211,8 @@ def _values(readable: pl.DataFrame, columns: Columns, role: str) -> pl.DataFrame
         return _nothing(role, readable.height)
     given = cleaned_column(readable[cell(place)]).alias("given")
     judged = given.to_frame().join(_VALUES[role](given), on="given", how="left", maintain_order="left")
-    bad = pl.col("given").is_not_null() & pl.col(role).is_null()
+    [said, *_] = _FIELDS[role]
+    bad = pl.col("given").is_not_null() & pl.col(said).is_null()
     return judged.select(pl.col("given").alias(f"{role}_given"), *_FIELDS[role], bad.alias(f"{role}_bad"))
 
 
@@ -232,8 +239,9 @@ def _country(columns: Columns) -> pl.Expr:
 
 def _consent(columns: Columns, basis: Basis) -> list[pl.Expr]:
     """Return whether and on what basis each row may be written to; what its own column says comes first."""
-    says_yes = pl.col("consent").fill_null(value=False)
-    consented = pl.col("consent").fill_null(value=True) if basis.consent else says_yes
+    opted_out = pl.col("opted_out").fill_null(value=False)
+    says_yes = pl.col("consent").fill_null(value=False) & ~opted_out
+    consented = pl.col("consent").fill_null(value=True) & ~opted_out if basis.consent else says_yes
     place = columns.first("consent")
     column = "" if place is None else f"column {columns.header[place]!r} of {basis.file_name}"
     return [
@@ -241,6 +249,10 @@ def _consent(columns: Columns, basis: Basis) -> list[pl.Expr]:
         pl.when(consented).then(pl.lit(basis.consent or column)).alias("consent_source"),
         pl.when(says_yes).then("consent_text").alias("consent_text"),
         pl.when(says_yes).then("consent_at").alias("consent_at"),
+        pl.when(opted_out)
+        .then(pl.lit(SubscriptionStatus.UNSUBSCRIBED.value))
+        .otherwise("status")
+        .alias("status"),
     ]
 
 

@@ -1,13 +1,9 @@
 """Audiences as people keep them: lists filled by hand or from others, filters saved from files."""
 
-import re
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-import email_validator
 from pydantic import ValidationError
 from sqlalchemy import Connection, Engine, except_, union
 
@@ -214,14 +210,12 @@ def _unknown(connection: Connection, keys: Mapping[str, str]) -> list[str]:
 
 
 def _key(address: str) -> str:
-    """Bring an address into the form that the ledger compares."""
-    address = unicodedata.normalize("NFC", address.strip())
-    local, at, domain = address.rpartition("@")
-    if not at:
-        return re.sub(r"^00", "+", re.sub(r"[\s().\-/]", "", address))
-    with suppress(email_validator.EmailNotValidError):  # nobody has such an address, and nobody is found
-        domain = email_validator.validate_email(f"x@{domain}", check_deliverability=False).ascii_domain
-    return f"{local}@{domain}".lower()
+    """Bring an address into the form that imports keep."""
+    from messaging.audience.emails import judge_email  # noqa: PLC0415 - Polars: only who names addresses pays
+    from messaging.audience.phones import judge_phone  # noqa: PLC0415 - the same
+
+    bare = address.strip()
+    return judge_email(bare).email_key or judge_phone(bare, None).phone or bare
 
 
 def _changed(

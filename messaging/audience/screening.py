@@ -32,6 +32,11 @@ class Screening:
     used: set[int] = field(default_factory=set)
     """Places of the columns that hold anything; complete when `judged` is exhausted."""
 
+    @property
+    def notes(self) -> list[str]:
+        """What the person should know of how the file was read; they may show cells."""
+        return [*self.layout.notes, *self.columns.notes]
+
     def read_as(self) -> list[ReadAs]:
         """Say of each column what it was read as, in the file's order."""
         roles = {place: role for role, places in self.columns.roles.items() for place in places}

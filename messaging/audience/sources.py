@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from messaging.errors import InputError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 # What fsspec may open.  Not http: an address that somebody types must not make this machine call others.
 _PROTOCOLS = {
@@ -28,11 +31,11 @@ _MAX_BYTES = 10 * 1024**3  # of a file that is fetched
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file in a watched folder."""
+    """A file to import."""
 
     reference: str
     version: str
-    """Changes when the file does: its size with its time or tag."""
+    """Changes when the file does: its size with its time or tag; empty when a person named the file."""
 
     @property
     def source(self) -> str:
@@ -83,7 +86,7 @@ def new_files(folder: str, pattern: str, known: set[str]) -> list[Found]:
         InputError: The folder cannot be read.
     """
     system, root = _system(folder)
-    protocol = folder.split("://")[0] + "://" if "://" in folder else ""
+    protocol = folder.split("://", maxsplit=1)[0] + "://" if "://" in folder else ""
     try:
         if not system.isdir(root):
             raise InputError(f"there is no folder {folder}: check the path")
@@ -119,7 +122,7 @@ def fetched(reference: str) -> Iterator[Path]:
         yield path
 
 
-def _fetch(system: Any, remote: str, path: Path, reference: str) -> None:
+def _fetch(system: "AbstractFileSystem", remote: str, path: Path, reference: str) -> None:
     try:
         size = system.size(remote)
         if size is not None and size > _MAX_BYTES:
@@ -145,15 +148,15 @@ def _is_pattern(reference: str) -> bool:
 
 def _glob(reference: str) -> list[str]:
     system, pattern = _system(reference)
-    protocol = reference.split("://")[0]
+    protocol = reference.split("://", maxsplit=1)[0]
     return sorted(f"{protocol}://{match}" for match in system.glob(pattern))
 
 
-def _system(reference: str) -> tuple[Any, str]:
+def _system(reference: str) -> "tuple[AbstractFileSystem, str]":
     """Return fsspec's file system for a reference, and the path in it."""
     import fsspec  # noqa: PLC0415 - only who reads from elsewhere pays for it
 
-    protocol = reference.split("://")[0] if "://" in reference else "file"
+    protocol = reference.split("://", maxsplit=1)[0] if "://" in reference else "file"
     if protocol not in _PROTOCOLS:
         raise InputError(f"{protocol}:// is nothing files are read from: use a path, s3://, gs:// or az://")
     try:

@@ -12,6 +12,7 @@ from importlib import resources
 import polars as pl
 
 from messaging.audience.words import words_of
+from schemas.states import SubscriptionStatus
 
 # CLDR also names groups of countries, test codes and some islands; these are parts of countries.
 _NO_COUNTRIES = {"AC", "CP", "CQ", "DG", "EU", "EZ", "QO", "TA", "UN", "XA", "XB", "ZZ"}
@@ -27,6 +28,11 @@ _YEAR_FIRST = rf"^(\d{{4}})[-/.](\d{{1,2}})[-/.](\d{{1,2}}){_TIME}{_OFFSET}$"
 _YEAR_LAST = rf"^(\d{{1,2}})[-/.](\d{{1,2}})[-/.](\d{{4}}){_TIME}{_OFFSET}$"
 _EARLIEST = 1990  # before it nobody agreed to mail: programs write 0000-00-00 or 1970-01-01 for "never"
 _WORDING = r"(?:^| )\p{L}+ (?:.* )?\p{L}+ (?:.* )?\p{L}+(?: |$)"  # three words say what somebody agreed to
+
+
+def meant(value: pl.Expr) -> pl.Expr:
+    """Return the value, null where it is a word for there being none: n/a, -, unknown."""
+    return pl.when(~value.str.to_lowercase().is_in(words_of("value", "hints")["no_value"])).then(value)
 
 
 def folded(value: pl.Expr) -> pl.Expr:
@@ -86,6 +92,17 @@ def judge_consents(given: pl.Series) -> pl.DataFrame:
 def judge_statuses(given: pl.Series) -> pl.DataFrame:
     """Return `given` and `status`, a `SubscriptionStatus`."""
     return _looked_up(_distinct(given), _statuses(), "status").select("given", "status")
+
+
+def judge_opt_outs(given: pl.Series) -> pl.DataFrame:
+    """Return `given` and `opted_out`: true for words and dates that do not clearly say no.
+
+    In doubt somebody is not written to; a date before the web, such as 0000-00-00, says nobody opted out.
+    """
+    judged = judge_consents(given).join(judge_statuses(given), on="given", how="left", maintain_order="left")
+    left = pl.col("status") == SubscriptionStatus.UNSUBSCRIBED.value
+    says_something = meant(pl.col("given")).str.contains(r"\p{L}").fill_null(value=False)
+    return judged.select("given", opted_out=pl.coalesce(left, "consent", says_something))
 
 
 def _distinct(given: pl.Series) -> pl.DataFrame:

@@ -24,7 +24,7 @@ def verify_file(path: Path, options: ImportOptions) -> Verification:
             file_name=path.name,
             format=screening.layout.format,
             encoding=screening.layout.encoding or "",
-            notes=screening.layout.notes,
+            notes=screening.notes,
             rows=summary.rows,
             refused=summary.refused,
             reasons=dict(summary.reasons.most_common()),

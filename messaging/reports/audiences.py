@@ -5,7 +5,7 @@ from datetime import datetime
 from rich.table import Table
 from rich.text import Text
 
-from messaging.reports.console import out, show
+from messaging.reports.console import out, show, show_counts
 from schemas.audience import AudienceDetails, AudienceLine, Changed, Counted, Saved
 from schemas.states import ImportState
 
@@ -46,11 +46,11 @@ def show_details(audience: AudienceDetails) -> None:
     if audience.contract:
         thresholds = ", ".join(f"{name} {value:g}" for name, value in audience.contract.items())
         show(f"  contract: {thresholds}")
-    _show_counts("With", audience.having)
-    _show_counts("Subscription", {status: n for status, n in audience.statuses.items() if n})
+    show_counts("With", audience.having)
+    show_counts("Subscription", {status: n for status, n in audience.statuses.items() if n})
     show(f"{audience.reachable:,} would be sent a campaign by e-mail.")
-    _show_counts("Left out", audience.excluded)
-    _show_counts("Columns", audience.columns)
+    show_counts("Left out", audience.excluded)
+    show_counts("Columns", audience.columns)
     if audience.imports:
         show("Last imports:")
     for one in audience.imports:
@@ -77,13 +77,6 @@ def show_changed(changed: Changed, verb: str) -> None:
     for address in changed.unknown:
         show(f"unknown: {address}")
     show(f"{changed.changed:,} contacts {verb} {changed.audience!r}, which has {changed.members:,} now.")
-
-
-def _show_counts(title: str, counts: dict[str, int]) -> None:
-    if counts:
-        show(f"{title}:")
-    for what, n in counts.items():
-        show(f"  {n:>9,}  {what}")
 
 
 def _number(n: int | None) -> str:

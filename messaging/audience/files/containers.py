@@ -5,12 +5,9 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from messaging.errors import InputError
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 GZIP = b"\x1f\x8b"
 ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
@@ -102,10 +99,9 @@ class _Inflated(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        view = memoryview(buffer).cast("B")
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # a BufferedReader gives no other
         try:
-            content = self._stream.read(min(len(view), _AT_ONCE))
+            content = self._stream.read(min(len(buffer), _AT_ONCE))
         except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile):
             raise InputError(f"{self._name} is cut off or damaged: copy or export it again") from None
         self._count += len(content)
@@ -114,5 +110,5 @@ class _Inflated(io.RawIOBase):
             raise InputError(
                 f"{self._name} unpacks to far more than a list of contacts: unpack it yourself, if it is one"
             )
-        view[: len(content)] = content
+        buffer[: len(content)] = content
         return len(content)

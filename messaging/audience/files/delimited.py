@@ -29,6 +29,7 @@ LONGEST_LINE = 4 << 20  # bytes; more than any contact's row
 LONGEST_QUOTED = 1 << 20  # bytes after which a quote is one that is never closed
 _SAMPLE = 256 << 10  # bytes looked at for delimiter and header
 _RECORDS_COMPARED = 200
+_LONG = 5  # words; a part of a sentence, and no name of a column
 _CAREFUL_BYTES = 4 << 10  # read with care around a flaw before the fast way is tried again
 _CELLS_AT_ONCE = 4_000_000  # a wide header above a million empty lines must not fill the memory
 
@@ -38,7 +39,7 @@ csv.field_size_limit(sys.maxsize)
 _NUL, _FOR_NUL = b"\0", "\ufffd".encode()  # PostgreSQL cannot keep NUL
 _ADDRESS = re.compile(r"[^\s@,;|<>]+@[^\s@,;|<>]+\.[^\s@,;|<>]+")
 _BARE_NUMBER = re.compile(r"\+?[\d\s().\-/\u2010-\u2015\xa0]{6,}")
-_EXCEL_SAYS = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
+_EXCEL_SAYS = re.compile(r'"?sep=([\t !#-/:-@\[-`{-~])"?\r?\n', re.IGNORECASE)
 _UNCLOSED = re.compile(rb'"[^"]*+(?:""[^"]*+)*+')
 _LINE_END = re.compile(rb"\r\n?|\n")
 
@@ -130,13 +131,18 @@ def _is_table(records: Sequence[Sequence[str]], heading: Heading, delimiter: str
     if delimiter == _NO_DELIMITER:
         addresses = sum(1 for text in texts if _ADDRESS.fullmatch(text) or _BARE_NUMBER.fullmatch(text))
         return 2 * addresses > len(texts) or (len(texts) == 1 and is_known(texts[0]))
-    if heading.index is not None and any(map(is_known, heading.names)):
+    names = heading.names if heading.index is not None and max(map(_words_in, heading.names)) <= _LONG else []
+    if any(map(is_known, names)):
         return True
     with_address = [text for text in texts if "@" in text]
     apart = sum(1 for text in with_address if _ADDRESS.fullmatch(text))
     usual = max(Counter(map(len, filled)).values(), default=0)
     # `Ada <ada@example.org>` and sentences are prose; a delimiter too many here and there is not.
     return 2 * apart >= len(with_address) and usual >= 0.8 * len(filled)
+
+
+def _words_in(text: str) -> int:
+    return len(text.split())
 
 
 def read(text: Text, name: str, shape: Shape) -> Reading:
@@ -229,6 +235,7 @@ class _Rows:
         """Yield the rows of all blocks, in frames of any height."""
         rest = b""
         is_skipping = False  # the rest of a line that is too long
+        blocks = filter(None, blocks)  # a decoder may have nothing to say yet
         block = next(blocks, b"")
         while block:
             following = next(blocks, b"")

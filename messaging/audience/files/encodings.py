@@ -27,8 +27,8 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_NOT_OF_FILES = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined"}
-_LINE_BEYOND_ASCII = re.compile(rb"[^\r\n\x80-\xff]*+[\x80-\xff][^\r\n]*")
+_NOT_OF_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"}
+_LINE_BEYOND_ASCII = re.compile(rb"[^\r\n\x80-\xff]*+([\x80-\xff])[^\r\n]*")
 _UNDECODED = re.compile("[\udc80-\udcff]")
 # What stands for bytes that an encoding does not know: no UTF-8 text has this byte.
 _NO_TEXT = "\udcff"
@@ -78,7 +78,7 @@ def read_text(file: io.BufferedReader, name: str, given: str | None) -> Text:
     utf8 = _as_utf8(chain(held, _blocks(file)), encoding)
     head = next(utf8, b"").removeprefix(codecs.BOM_UTF8)
     if given:
-        lines = _LINE_BEYOND_ASCII.findall(head)
+        lines = [found[0] for found in _LINE_BEYOND_ASCII.finditer(head)]
         undecoded = sum(1 for line in lines if not _is_utf8(line))
         if undecoded > _SHARE_UNDECODED * len(lines) + 1:
             raise InputError(f"{name} is not in {encoding}: leave --encoding out, or give another one")
@@ -88,7 +88,7 @@ def read_text(file: io.BufferedReader, name: str, given: str | None) -> Text:
 def _checked(given: str) -> str:
     try:
         codec = codecs.lookup(given).name
-        b"".decode(codec)  # refuses what is no encoding of text, such as base64
+        bytes(4).decode(codec)  # refuses what is no encoding of text, such as base64
     except (LookupError, ValueError, UnicodeError):
         codec = "undefined"
     if codec in _NOT_OF_FILES:
@@ -132,23 +132,15 @@ class Guess:
 
 def _detect(file: io.BufferedReader, name: str) -> tuple[Guess, list[bytes]]:
     """Return a guess, and the blocks that had to be read for it and will not be read again."""
-    first = file.read(BLOCK_BYTES)
-    if encoding := _unicode_by_form(first):
-        return Guess(encoding, []), [first]
-    held = [first]
+    held = [file.read(BLOCK_BYTES)]
+    if encoding := _unicode_by_form(held[0]):
+        return Guess(encoding, []), held
     seen = _Seen()
-    seen.add(first)
+    for start in range(0, len(held[0]), _WINDOW_BYTES):
+        seen.add(held[0][start : start + _WINDOW_BYTES])
     if file.seekable():
         place = file.tell()
-        # To the end, so that a file called UTF-8 is, and one with a few accents far down is not.
-        while not seen.is_legacy and (block := file.read(_WINDOW_BYTES)):
-            seen.add(block)
-        if seen.is_legacy:
-            size = file.seek(0, io.SEEK_END)
-            for window in (size // 2, size - _WINDOW_BYTES):
-                if window > place:
-                    file.seek(window)
-                    seen.add(file.read(_WINDOW_BYTES).partition(b"\n")[2])
+        _look_further(file, seen)
         file.seek(place)
     else:
         while seen.is_ascii and len(held) * BLOCK_BYTES < _LOOKED_AHEAD and (block := file.read(BLOCK_BYTES)):
@@ -157,11 +149,23 @@ def _detect(file: io.BufferedReader, name: str) -> tuple[Guess, list[bytes]]:
     seen.add(b"\n")  # no character may be cut off at the end
     if seen.is_utf8:
         return Guess("utf-8", []), held
-    if not seen.is_legacy:
-        return Guess(
-            "utf-8", [f"{name} is UTF-8, but not all of it: rows with other bytes are refused"]
-        ), held
-    return guess_legacy(seen.lines, name), held
+    if seen.is_legacy:
+        return guess_legacy(seen.lines, name), held
+    note = f"{name} is UTF-8, but not all of it: rows with other bytes are refused"
+    return Guess("utf-8", [note]), held
+
+
+def _look_further(file: io.BufferedReader, seen: "_Seen") -> None:
+    """Look at all of a file, so that one called UTF-8 is; at parts of it once it is known not to be."""
+    while not seen.is_told and (block := file.read(_WINDOW_BYTES)):
+        seen.add(block)
+    if seen.is_told:
+        place = file.tell()
+        size = file.seek(0, io.SEEK_END)
+        for window in (size // 2, size - _WINDOW_BYTES):
+            if window > place:
+                file.seek(window)
+                seen.add(file.read(_WINDOW_BYTES).partition(b"\n")[2])
 
 
 def _unicode_by_form(head: bytes) -> str | None:
@@ -208,23 +212,33 @@ class _Seen:
         """Hardly a line of a legacy text is UTF-8 by chance; most lines of a mixed text are."""
         return self._bad > self._good
 
+    @property
+    def is_told(self) -> bool:
+        """Whether to look further would change nothing: one line does not make a text a legacy one."""
+        return self._bad > self._good + _SAMPLE_LINES // 2
+
     def add(self, block: bytes) -> None:
         """Look at the next block; lines that it cuts are looked at as they are cut."""
-        if block.isascii() and not self._decoder.getstate()[0]:
+        begun = self._decoder.getstate()[0]  # a character that the last block cut
+        if block.isascii() and not begun:
             return
         try:
             self._decoder.decode(block)
-        except UnicodeDecodeError:
+        except UnicodeDecodeError as error:
             self._decoder.reset()
+            block = begun + block
+            first = max(block.rfind(b"\n", 0, error.start), block.rfind(b"\r", 0, error.start), 0)
         else:
             self._good += _SAMPLE_LINES
             return
-        for found in islice(_LINE_BEYOND_ASCII.finditer(block), _SAMPLE_LINES):
+        self._good += sum(1 for _ in islice(_LINE_BEYOND_ASCII.finditer(block, 0, first), _SAMPLE_LINES))
+        for found in islice(_LINE_BEYOND_ASCII.finditer(block, first), _SAMPLE_LINES):
             if _is_utf8(found[0]):
                 self._good += 1
             else:
                 self._bad += 1
-                self.lines.append(found[0][:_LONGEST_SAMPLE_LINE])
+                start = max(found.start(1) - found.start() - _LONGEST_SAMPLE_LINE // 2, 0)
+                self.lines.append(found[0][start : start + _LONGEST_SAMPLE_LINE])
 
 
 # Legacy encodings: whose letters do the bytes make, and do they stand where that language puts them?
@@ -412,9 +426,9 @@ def _score_of_symbol(triple: tuple[str, str, str], *, is_latin: bool) -> float:
 
 def _score_of_characters(line: bytes, codec: str, common: frozenset[str]) -> float:
     try:
-        text = line.decode(codec)
+        text = codecs.getincrementaldecoder(codec)().decode(line)  # a character cut off at the end is no harm
     except UnicodeDecodeError:
-        return _IMPOSSIBLE * sum(1 for byte in line if byte > 0x7F)  # noqa: PLR2004
+        return _IMPOSSIBLE * _beyond_ascii([line])
     total = 0.0
     for before, character in pairwise(f" {text}"):
         if character.isascii():

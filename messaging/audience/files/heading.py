@@ -214,6 +214,3 @@ def _without_empty_rows(rows: pl.DataFrame) -> pl.DataFrame:
     is_empty = pl.all_horizontal(stripped(cells).is_null(), pl.col("flaw").is_null())
     empty = rows.filter(doubtful).filter(is_empty)["row_number"]
     return rows.filter(~pl.col("row_number").is_in(empty.implode())) if len(empty) else rows
-
-
-_names = column_names

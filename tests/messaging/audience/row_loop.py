@@ -15,9 +15,11 @@ from messaging.audience.values import (
     judge_consents,
     judge_countries,
     judge_languages,
+    judge_opt_outs,
     judge_statuses,
     judge_time_zones,
 )
+from messaging.audience.words import words_of
 
 JOINERS = "\u200c\u200d"
 AROUND = ".,;:|/\\\"'`´<>()[]{}“”„‟«»‹›‘’‚‛。，；：、"  # noqa: RUF001 - as people type them
@@ -137,6 +139,11 @@ def bare(text: str, *, mailto: bool = True) -> str:
     return text
 
 
+def meant(text: str) -> str:
+    """Return nothing for words that say there is none."""
+    return "" if text.lower() in words_of("value", "hints")["no_value"] else text
+
+
 @cache
 def value(judge, text: str) -> dict:
     return judge(pl.Series("given", [text])).row(0, named=True) if text else {}
@@ -149,8 +156,8 @@ def judge_row(cells: list[str], columns: Columns, basis: Basis) -> tuple[str, di
         place = columns.first(role)
         return "" if place is None else clean(cells[place])
 
-    addresses = {place: strip(cells[place]) for place in columns.roles.get("email", [])}
-    numbers = {place: clean(cells[place]) for place in columns.roles.get("phone", [])}
+    addresses = {place: meant(strip(cells[place])) for place in columns.roles.get("email", [])}
+    numbers = {place: meant(clean(cells[place])) for place in columns.roles.get("phone", [])}
     country = value(judge_countries, text("country")).get("country") or ""
     emails = {place: judge_email(address) for place, address in addresses.items() if address}
     phones = {
@@ -159,7 +166,9 @@ def judge_row(cells: list[str], columns: Columns, basis: Basis) -> tuple[str, di
     email, key, reason, _, _ = first_good(emails) or ("", "", "", False, False)
     phone = first_good(phones)
     consent = value(judge_consents, text("consent"))
+    opted_out = bool(value(judge_opt_outs, text("opt_out")).get("opted_out"))
     consented = bool(consent.get("consent") or (basis.consent and consent.get("consent") is None))
+    consented = consented and not opted_out
     if not emails:
         reason = (phone.phone_reason or "") if phone else "no address"
     if not reason and basis.require_consent and not consented:
@@ -180,7 +189,9 @@ def judge_row(cells: list[str], columns: Columns, basis: Basis) -> tuple[str, di
     place = columns.first("consent")
     column = "" if place is None else f"column {columns.header[place]!r} of {basis.file_name}"
     fields["consent_source"] = (basis.consent or column) if consented else ""
-    if consent.get("consent"):
+    if opted_out:
+        fields["status"] = "unsubscribed"
+    if consent.get("consent") and consented:
         fields |= {"consent_text": consent["consent_text"], "consent_at": consent["consent_at"]}
 
     attributes = {place: clean(cells[place]) for place in columns.attributes}

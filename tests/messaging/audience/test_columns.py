@@ -101,11 +101,11 @@ def test_an_opt_in_is_a_consent_and_no_address():
     assert read_as(["Email opt-in", "Email"]) == {"email": "Email", "consent": "Email opt-in"}
 
 
-def test_who_opted_out_is_told_to_the_person_and_never_read_as_a_consent():
-    columns = columns_of(["Email", "Email Opt Out"])
+def test_who_opted_out_is_never_read_as_a_consent_and_other_channels_are_told():
+    columns = columns_of(["Email", "Email Opt Out", "SMS opt out"])
 
-    assert "consent" not in columns.roles
-    assert "'Email Opt Out' may say who wants no mail" in columns.notes[0]
+    assert columns.roles == {"email": [0], "opt_out": [1]}
+    assert "'SMS opt out' may say who wants no messages" in columns.notes[0]
 
 
 def test_a_chosen_column_wins_and_the_others_are_still_found():

@@ -91,7 +91,7 @@ def test_neither_folders_nor_pipes_are_read(tmp_path: Path):
     os.mkfifo(pipe)
 
     for path in (tmp_path, pipe, tmp_path / "missing.yaml"):
-        with pytest.raises(InputError, match="is a folder|no such file"):
+        with pytest.raises(InputError, match=r"is a folder|no such file"):
             load_mapping(path)
 
 

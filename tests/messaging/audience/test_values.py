@@ -12,6 +12,7 @@ from messaging.audience.values import (
     judge_consents,
     judge_countries,
     judge_languages,
+    judge_opt_outs,
     judge_statuses,
     judge_time_zones,
 )
@@ -259,3 +260,30 @@ def test_tables_of_names_are_not_imported_for_files_without_them():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("opted_out", "texts"),
+    [
+        (
+            True,
+            [
+                "yes",
+                "1",
+                "x",
+                "true",
+                "ja",
+                "unsubscribed",
+                "opted out",
+                "2024-05-01",
+                "asked us to stop",
+                "perhaps",
+            ],
+        ),
+        (False, ["no", "0", "false", "nein", "n/a", "-", "0000-00-00", "subscribed"]),
+    ],
+)
+def test_who_opted_out_is_told_and_in_doubt_nobody_is_written_to(opted_out: bool, texts: list[str]):  # noqa: FBT001
+    judged = judge_opt_outs(pl.Series("given", texts))
+
+    assert dict(judged.iter_rows()) == dict.fromkeys(texts, opted_out)

@@ -74,7 +74,6 @@ def words(page: str) -> str:
             "The contract is broken; the file was loaded all the same",
         ),
         ({"loaded": True, "contract": result(holds=True)}, "The contract is kept; the file was loaded"),
-        ({"loaded": True, "contract": None}, "The contract was not asked"),
     ],
 )
 def test_it_begins_with_the_verdict(values: dict, verdict: str):

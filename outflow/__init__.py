@@ -1,0 +1,75 @@
+"""The front door: one command per thing a person does.
+
+Commands import what they need when they run: `outflow status` must not pay for Prefect.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, NoReturn
+
+import typer
+
+from deployments import environment
+from messaging.errors import MessagingError
+from messaging.reports import console
+from messaging.storage.failing import database_errors
+from outflow import accounts, audiences, campaigns, contacts, machine
+
+app = typer.Typer(
+    help="Personalised bulk email campaigns: import contacts, check, send, report.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_COMMANDS: dict[str, Callable[..., None]] = {  # in the order of --help
+    "demo": machine.demo,
+    "init": machine.init,
+    "up": machine.up,
+    "import": contacts.import_command,
+    "verify": contacts.verify,
+    "parse": contacts.parse,
+    "check": campaigns.check,
+    "send": campaigns.send,
+    "retry": campaigns.retry,
+    "status": campaigns.status,
+    "report": campaigns.report_command,
+    "doctor": machine.doctor,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
+app.add_typer(accounts.account_app, name="account")
+app.add_typer(audiences.audience_app, name="audience")
+
+_VERBOSE = {"--verbose", "-v"}
+
+
+def main() -> None:
+    """Run a command; print an error a person can act on instead of a traceback."""
+    environment.apply()
+    try:
+        with database_errors():
+            app()
+    except MessagingError as error:
+        _refuse(str(error))
+    except Exception as error:
+        if _VERBOSE & set(sys.argv):
+            raise
+        where = "outflow " + " ".join(["--verbose", *sys.argv[1:2], "…"])
+        _refuse(f"unexpected {type(error).__name__}; to see where: {where}")
+
+
+def _refuse(text: str) -> NoReturn:
+    if "--json" in sys.argv:
+        console.show_json({"error": text})
+    console.err.print(f"outflow: {text}", style="red", markup=False)
+    sys.exit(1)
+
+
+@app.callback()
+def _everywhere(
+    *,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log on stderr.")] = False,
+) -> None:
+    if not verbose:  # a failed run's traceback is kept in Prefect; here its sentence is enough
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
