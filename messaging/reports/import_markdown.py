@@ -28,7 +28,8 @@ def import_markdown(report: ImportReport) -> str:
     lines += _counts("Worth a look", "Warning", {found.warning: found.rows for found in report.warnings})
     lines += ["", "## Columns", "", "| Column | Read as | Told by | In templates |", "|---|---|---|---|"]
     lines += [
-        f"| {table_cell(column.column)} | {column.role} | {column.how} | {column.field and f'`{column.field}`'} |"
+        f"| {table_cell(column.column)} | {column.role} | {column.how} "
+        f"| {column.field and f'`{column.field}`'} |"
         for column in report.columns
     ]
     if report.contract is not None:
