@@ -6,10 +6,10 @@
     python benchmarks/importing.py --rows 1000000 --ways ours,ours-full # into a ledger that knows 1,000,000
 
 The list: 8 columns, phones of 12 countries in mixed formats (60 % Spanish), 8 % bad rows, 17 % repeated
-addresses, 6 % of domains outside ASCII. Each measurement is a process of its own on a database of its own, the ways are interleaved,
-medians are printed. Peak memory is that of all our processes together, PostgreSQL apart. The loops judge by
-email-validator and phonenumbers row by row; `bulk` sends 1,000 rows per statement, `orm` gets or adds one
-object per row. All must agree on how many contacts and refused rows there are.
+addresses, 6 % of domains outside ASCII. Each measurement is a process of its own on a database of its own,
+the ways are interleaved, medians are printed. Peak memory is that of all our processes together, PostgreSQL
+apart. The loops judge by email-validator and phonenumbers row by row; `bulk` sends 1,000 rows per statement,
+`orm` gets or adds one object per row. All must agree on how many contacts and refused rows there are.
 """
 
 import argparse

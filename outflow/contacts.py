@@ -115,7 +115,7 @@ def import_command(  # noqa: PLR0913, PLR0917 - one argument per option
     from messaging.reports.watching import with_import_progress
 
     imported = run(
-        with_import_progress(import_one_by_one(requests)), "stopped; nothing was written of the file"
+        with_import_progress(import_one_by_one(requests)), "stopped; a file is loaded whole or not at all"
     )
     if as_json:
         console.show_json(

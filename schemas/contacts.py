@@ -143,8 +143,9 @@ class ImportReport(Schema):
     encoding: OptionalText = ""
     loaded: bool = Field(description="False when the contract stopped it.")
     repeats: int | None = Field(
-        default=None, description="The import that had brought this same file before: nothing was done now, and the figures "
-        "are that one's."
+        default=None,
+        description="The import that had brought this same file before: nothing was done now, and the "
+        "figures are that one's.",
     )
     rows: int = Field(description="Rows in the file, the header and empty lines apart.")
     imported: int = Field(

@@ -53,6 +53,7 @@ class ImportState(StrEnum):
 
     LOADED = "loaded"
     STOPPED = "stopped"  # by the audience's contract; its refused rows are kept
+    REPEATED = "repeated"  # the bytes of an earlier import under another name or date: nothing was done
 
 
 class SuppressionReason(StrEnum):

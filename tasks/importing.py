@@ -132,7 +132,7 @@ async def _progress(path: Path) -> AsyncIterator[None]:
     except asyncio.CancelledError:
         for progress in running():
             if progress.path == path:
-                progress.stop = True
+                await asyncio.to_thread(progress.stop)
         raise
     finally:
         watch.cancel()

@@ -25,7 +25,7 @@ ROLES = (
     "status",
     "opt_out",
 )
-_SEVERAL = ADDRESSES  # a contact may have several; of the others one column is read
+_SEVERAL = {*ADDRESSES, "opt_out"}  # a contact may have several; of the others one column is read
 _NAMES = ("name", "first_name", "last_name")
 _LOOKS = {
     "email": "e-mail addresses",
@@ -41,6 +41,7 @@ _DENIED = 0.3
 _TELLING = 5  # so many values at least must say so
 _CONFIRMED = 0.5  # what a header must find when other words than known ones stand beside its word
 
+_OTHER_CHANNELS = {"sms", "mms", "whatsapp", "phone", "call", "calls", "text", "texts", "fax", "post"}
 _LISTED = 50  # columns, in an error
 _PERSONAL = re.compile(r"(\d\D*){6}|\S@\S")
 
@@ -91,9 +92,9 @@ def find_columns(
     for role in _LOOKS:
         if role not in search.roles and not (role == "name" and search.roles.keys() & set(_NAMES)):
             search.by_content(role)
-    if not search.roles.keys() & set(_SEVERAL):
+    if not search.roles.keys() & set(ADDRESSES):
         search.by_denied_header()
-    if not search.roles.keys() & set(_SEVERAL):
+    if not search.roles.keys() & set(ADDRESSES):
         raise InputError(
             f"{file_name} has no column named like an e-mail address or a phone number, and none that holds "
             f"them; its columns are: {_listed(header)}. Say which it is, as in --map email=COLUMN."
@@ -197,12 +198,12 @@ class _Search:
                 self.give(half, place, "header")
 
     def opt_out_by_header(self) -> None:
-        """Give the role the first column of who wants no mail; one about another channel is none."""
+        """Give the role the columns of who wants no mail; one about another channel is none."""
         for place in self._free():
-            kinds = self._read[place].kinds
-            if "opted out" in kinds and kinds <= {"opted out", "email", "consent", "status"}:
+            read = self._read[place]
+            about_mail = read.kinds <= {"opted out", "email", "consent", "status"}
+            if "opted out" in read.kinds and about_mail and not read.words & _OTHER_CHANNELS:
                 self.give("opt_out", place, "header")
-                break
 
     def by_content(self, role: str) -> None:
         """Give a role the columns whose values look like it, whatever their header says."""

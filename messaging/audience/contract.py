@@ -10,11 +10,11 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from messaging.audience.reasons import Reason
 from messaging.errors import ContractError
 from schemas.contact_suite import SAYS
 from schemas.contacts import ImportReport
 from schemas.contract import Contract, ContractResult
+from schemas.reasons import Reason
 
 # What `--on-duplicate refuse` asks for is no fault of the file.
 _NO_FAULT = (Reason.DUPLICATE, Reason.KNOWN, Reason.CONFLICT)

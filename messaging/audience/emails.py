@@ -10,8 +10,8 @@ import email_validator
 import polars as pl
 
 from messaging.audience.cleaning import HIDDEN
-from messaging.audience.reasons import Reason
 from messaging.audience.suspicions import is_role, judge_domains, mixes_scripts
+from schemas.reasons import Reason
 
 _MAX_BYTES = 254  # RFC 5321, path without its angle brackets
 _MAX_LOCAL_BYTES = 64
@@ -35,7 +35,7 @@ _PASTED = re.compile(rf"[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u200c\u200d{HIDDEN}]
 _EDGES = " \t\n\v\f\r\x85\xa0\u2028\u2029\u3000.,;:|/\\\"'`´<>()[]{}“”„‟«»‹›‘’‚‛。，；：、"  # noqa: RUF001 - they are meant
 _MAILTO = re.compile(r"(?i)mailto:")
 _IN_BRACKETS = re.compile(r"[^<]*<([^<>]*@[^<>]*)>")
-_BETWEEN_PEOPLE = re.compile(r"[;,|\r\n]+")
+_BETWEEN_PEOPLE = re.compile(r"[;,|\r\n]+|\s:::\s")  # Google Contacts puts three colons
 _BETWEEN_ADDRESSES = re.compile(r"[\s/]+")
 
 

@@ -21,10 +21,11 @@ from messaging.audience.sources import Found, new_files
 from messaging.errors import InputError
 from messaging.reports.contract_page import contract_html
 from messaging.storage import audiences, imports
-from messaging.storage.failing import database_errors
+from messaging.storage.failing import cancel_statement, database_errors
 from messaging.storage.staging import Merged, Staging
 from schemas.contacts import ImportOptions, ImportReport, OnDuplicate, WatchRequest
 
+_LONGEST_STEM = 60  # characters of a file's name, at most four bytes each: systems allow 255 bytes
 _REFUSED, _CONTRACTS = "refused", "contracts"  # folders of what an import writes for people
 # What two imports of the same bytes must also have in common for the second to have nothing to do.
 _ASKED = set(ImportOptions.model_fields) - {"audience", "again", "accept_breach"}
@@ -65,6 +66,9 @@ def import_file(  # noqa: PLR0913 - the last two are for the record
         if known is not None and not options.again:
             before = imports.find_same(connection, known, origin.sha256, _asked(options))
             if before is not None:
+                imports.add_repeat(
+                    connection, known, file_name=path.name, sha256=origin.sha256, source=origin.source
+                )
                 return before.model_copy(update={"repeats": before.import_id, "seconds": 0.0})
     with (
         tracked(path) as progress,
@@ -74,6 +78,7 @@ def import_file(  # noqa: PLR0913 - the last two are for the record
     ):
         keep_cells = options.on_duplicate is OnDuplicate.REFUSE
         staging = Staging(connection, keep_cells=keep_cells)
+        progress.cancels_by(lambda: cancel_statement(connection))
         _stage(screening, staging, keep_cells=keep_cells)
         progress.merges()
         report, last = _load(connection, staging, screening, options, origin)
@@ -81,6 +86,7 @@ def import_file(  # noqa: PLR0913 - the last two are for the record
         report = report.model_copy(update={"seconds": seconds, **_places(report, folder)})
         summary = screening.summary.as_dict()
         imports.finish(connection, report, summary, screening.notes)
+        progress.go_on()
     if report.refused_file:
         imports.write_refused(engine, report.import_id, Path(report.refused_file))
     if report.contract_page:
@@ -185,7 +191,7 @@ def _load(
 
 def _places(report: ImportReport, folder: Path) -> dict[str, str]:
     """Say where the refused rows and the contract's page will lie."""
-    name = f"{report.import_id}-{Path(report.file_name).stem}"
+    name = f"{report.import_id}-{Path(report.file_name).stem[:_LONGEST_STEM]}"
     return {
         "refused_file": str(folder / _REFUSED / f"{name}.csv") if report.refused else "",
         "contract_page": str(folder / _CONTRACTS / f"{name}.html") if report.contract else "",

@@ -16,7 +16,6 @@ from messaging.audience.columns import Columns
 from messaging.audience.emails import judge_emails
 from messaging.audience.files.layout import cell
 from messaging.audience.phones import judge_phones
-from messaging.audience.reasons import Reason, Warn
 from messaging.audience.suspicions import is_formula, mixes_scripts
 from messaging.audience.values import (
     judge_consents,
@@ -27,6 +26,7 @@ from messaging.audience.values import (
     judge_time_zones,
     meant,
 )
+from schemas.reasons import Reason, Warn
 from schemas.states import SubscriptionStatus
 
 CONTACT_FIELDS = (
@@ -75,7 +75,6 @@ _FIELDS: Mapping[str, pl.Schema] = {
     "time_zone": pl.Schema({"time_zone": pl.String()}),
     "language": pl.Schema({"language": pl.String()}),
     "status": pl.Schema({"status": pl.String()}),
-    "opt_out": pl.Schema({"opted_out": pl.Boolean()}),
     "consent": pl.Schema({"consent": pl.Boolean(), "consent_at": pl.String(), "consent_text": pl.String()}),
 }
 _VALUES: Mapping[str, Callable[[pl.Series], pl.DataFrame]] = {
@@ -83,7 +82,6 @@ _VALUES: Mapping[str, Callable[[pl.Series], pl.DataFrame]] = {
     "time_zone": judge_time_zones,
     "language": judge_languages,
     "status": judge_statuses,
-    "opt_out": judge_opt_outs,
     "consent": judge_consents,
 }
 _NAMED = r"\w[^<]*<[^<>]*@"  # Ada Lovelace <ada@example.org>
@@ -123,6 +121,8 @@ def judge(rows: pl.DataFrame, columns: Columns, basis: Basis) -> pl.DataFrame:
         # Rows that cannot be read are not looked at: their cells may stand in the wrong columns.
         readable = rows.select(pl.when(pl.col("flaw").is_null()).then(pl.col(used)))
     values = {role: _values(readable, columns, role) for role in _VALUES}
+    none_opted_out = pl.repeat(value=False, n=rows.height, eager=True)
+    opted_out = pl.select(pl.any_horizontal(none_opted_out, *_opted_out(readable, columns))).to_series()
     region = values["country"]["country"]
     if basis.region:
         region = region.fill_null(basis.region)
@@ -135,7 +135,7 @@ def judge(rows: pl.DataFrame, columns: Columns, basis: Basis) -> pl.DataFrame:
             *values.values(),
         ],
         how="horizontal",
-    )
+    ).with_columns(opted_out.alias("opted_out"))
     facts = facts.with_columns(
         *_consent(columns, basis),
         country=_country(columns),
@@ -211,9 +211,18 @@ def _values(readable: pl.DataFrame, columns: Columns, role: str) -> pl.DataFrame
         return _nothing(role, readable.height)
     given = cleaned_column(readable[cell(place)]).alias("given")
     judged = given.to_frame().join(_VALUES[role](given), on="given", how="left", maintain_order="left")
-    [said, *_] = _FIELDS[role]
-    bad = pl.col("given").is_not_null() & pl.col(said).is_null()
+    bad = pl.col("given").is_not_null() & pl.col(role).is_null()
     return judged.select(pl.col("given").alias(f"{role}_given"), *_FIELDS[role], bad.alias(f"{role}_bad"))
+
+
+def _opted_out(readable: pl.DataFrame, columns: Columns) -> list[pl.Series]:
+    """Return for each column of opt-outs whom it says to leave alone."""
+    said = []
+    for place in columns.roles.get("opt_out", []):
+        given = cleaned_column(readable[cell(place)]).alias("given")
+        judged = given.to_frame().join(judge_opt_outs(given), on="given", how="left", maintain_order="left")
+        said.append(judged["opted_out"].fill_null(value=False).alias(f"opted_out_{place}"))
+    return said
 
 
 def _nothing(role: str, height: int) -> pl.DataFrame:
@@ -226,7 +235,10 @@ def _names(readable: pl.DataFrame, columns: Columns) -> pl.DataFrame:
     """Return the whole name, else its halves."""
     places = [columns.first(role) for role in ("name", "first_name", "last_name")]
     missing = pl.Series([None], dtype=pl.String).new_from_index(0, readable.height)
-    whole, first, last = (missing if i is None else cleaned_column(readable[cell(i)]) for i in places)
+    whole, first, last = (
+        missing if i is None else pl.select(meant(pl.lit(cleaned_column(readable[cell(i)])))).to_series()
+        for i in places
+    )
     halves = pl.concat_str(first, last, separator=" ", ignore_nulls=True)
     return pl.select(name=pl.coalesce(whole, pl.when(halves != "").then(halves)))
 
@@ -238,10 +250,11 @@ def _country(columns: Columns) -> pl.Expr:
 
 
 def _consent(columns: Columns, basis: Basis) -> list[pl.Expr]:
-    """Return whether and on what basis each row may be written to; what its own column says comes first."""
-    opted_out = pl.col("opted_out").fill_null(value=False)
-    says_yes = pl.col("consent").fill_null(value=False) & ~opted_out
-    consented = pl.col("consent").fill_null(value=True) & ~opted_out if basis.consent else says_yes
+    """Return whether and on what basis each row may be written to; what its own columns say comes first."""
+    # A no is a wish like any other: it outlasts a consent that the whole file claims.
+    wants_none = pl.col("opted_out") | ~pl.col("consent").fill_null(value=True)
+    says_yes = pl.col("consent").fill_null(value=False) & ~wants_none
+    consented = ~wants_none if basis.consent else says_yes
     place = columns.first("consent")
     column = "" if place is None else f"column {columns.header[place]!r} of {basis.file_name}"
     return [
@@ -249,7 +262,7 @@ def _consent(columns: Columns, basis: Basis) -> list[pl.Expr]:
         pl.when(consented).then(pl.lit(basis.consent or column)).alias("consent_source"),
         pl.when(says_yes).then("consent_text").alias("consent_text"),
         pl.when(says_yes).then("consent_at").alias("consent_at"),
-        pl.when(opted_out)
+        pl.when(wants_none)
         .then(pl.lit(SubscriptionStatus.UNSUBSCRIBED.value))
         .otherwise("status")
         .alias("status"),
@@ -258,7 +271,9 @@ def _consent(columns: Columns, basis: Basis) -> list[pl.Expr]:
 
 def _reason(basis: Basis) -> pl.Expr:
     by_phone = pl.col("email_given").is_null()
-    no_consent = ~pl.col("consented") if basis.require_consent else pl.lit(value=False)
+    # Who wants no messages is kept as unsubscribed: refused, the wish would be lost.
+    wants_none = (pl.col("status") == SubscriptionStatus.UNSUBSCRIBED.value).fill_null(value=False)
+    no_consent = ~pl.col("consented") & ~wants_none if basis.require_consent else pl.lit(value=False)
     return pl.coalesce(
         "flaw",
         "email_reason",
@@ -283,4 +298,6 @@ def _warnings() -> list[tuple[Warn, pl.Expr]]:
         (Warn.COUNTRY_UNKNOWN, pl.col("country_bad")),
         (Warn.TIME_ZONE_UNKNOWN, pl.col("time_zone_bad")),
         (Warn.LANGUAGE_UNKNOWN, pl.col("language_bad")),
+        (Warn.STATUS_UNKNOWN, pl.col("status_bad")),
+        (Warn.CONSENT_UNKNOWN, pl.col("consent_bad")),
     ]

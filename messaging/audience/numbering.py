@@ -22,7 +22,7 @@ from phonenumbers import (
 from phonenumbers.timezone import UNKNOWN_TIMEZONE
 from phonenumbers.tzdata import TIMEZONE_DATA
 
-from messaging.audience.reasons import Reason
+from schemas.reasons import Reason
 
 TYPES = {
     PhoneNumberType.FIXED_LINE: "fixed",

@@ -13,8 +13,8 @@ from phonenumbers import NumberParseException, ValidationResult
 from phonenumbers.timezone import time_zones_for_number
 
 from messaging.audience import numbering
-from messaging.audience.reasons import Reason
 from messaging.errors import InputError
+from schemas.reasons import Reason
 
 _LONGEST = 250  # characters; phonenumbers reads no more
 _LEADING_ZEROS = re.compile(r"\A[^\d+\uff0b]*00")  # how most of the world dials abroad, tel: before it or not

@@ -1,9 +1,11 @@
 """How far the imports of this process are, for who waits: a progress bar, an artifact."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from messaging.errors import MessagingError
 
 READING = 70.0  # percent of the whole, about what it takes of a large file; merging is the rest
 
@@ -18,8 +20,27 @@ class Progress:
     percent: float = 0.0
     """Share of the whole work that is done, as far as that can be told."""
     doing: str = "reading"
-    stop: bool = False
-    """Set by who no longer wants the import: it ends at the next chunk, and nothing is written."""
+    _cancel: Callable[[], None] | None = None
+    _stopped: bool = False
+
+    def cancels_by(self, cancel: Callable[[], None]) -> None:
+        """Say how to break off what the database does for the import."""
+        self._cancel = cancel
+
+    def stop(self) -> None:
+        """End the import, for who no longer wants it; nothing is written unless it is just committing."""
+        self._stopped = True
+        if self._cancel is not None:
+            self._cancel()
+
+    def go_on(self) -> None:
+        """Do nothing, unless the import is to stop.
+
+        Raises:
+            MessagingError: It is.
+        """
+        if self._stopped:
+            raise MessagingError(f"{self.path.name} was stopped; nothing was written")
 
     def judged(self, rows: int, share: float) -> None:
         """Note that these rows more are judged, and which share of the file is read."""

@@ -16,7 +16,6 @@ from messaging.audience.judging import Basis, judge
 from messaging.audience.phones import check_region
 from messaging.audience.progress import Progress
 from messaging.audience.summary import Summary
-from messaging.errors import MessagingError
 from schemas.contacts import ImportOptions, ReadAs
 
 
@@ -84,8 +83,7 @@ def _judged(
     share: Callable[[], float],
 ) -> Iterator[pl.DataFrame]:
     for chunk in chunks:
-        if progress.stop:
-            raise MessagingError(f"{basis.file_name} was stopped; nothing was written")
+        progress.go_on()
         judged = judge(chunk, screening.columns, basis)
         screening.summary.add(judged)
         unseen = [cell(i) for i in range(len(screening.columns.header)) if i not in screening.used]

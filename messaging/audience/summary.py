@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from messaging.audience.reasons import Warn
 from schemas.contacts import Warned
+from schemas.reasons import Warn
 
 FIRST_ROWS = 5
 MOST_TYPOS = 20

@@ -90,8 +90,10 @@ def judge_consents(given: pl.Series) -> pl.DataFrame:
 
 
 def judge_statuses(given: pl.Series) -> pl.DataFrame:
-    """Return `given` and `status`, a `SubscriptionStatus`."""
-    return _looked_up(_distinct(given), _statuses(), "status").select("given", "status")
+    """Return `given` and `status`, a `SubscriptionStatus`; words about leaving count among others too."""
+    judged = _looked_up(_distinct(given), _statuses(), "status")
+    left = pl.when(pl.col("key").str.contains(_leaving())).then(pl.lit(SubscriptionStatus.UNSUBSCRIBED.value))
+    return judged.select("given", status=pl.coalesce("status", left))
 
 
 def judge_opt_outs(given: pl.Series) -> pl.DataFrame:
@@ -101,7 +103,8 @@ def judge_opt_outs(given: pl.Series) -> pl.DataFrame:
     """
     judged = judge_consents(given).join(judge_statuses(given), on="given", how="left", maintain_order="left")
     left = pl.col("status") == SubscriptionStatus.UNSUBSCRIBED.value
-    says_something = meant(pl.col("given")).str.contains(r"\p{L}").fill_null(value=False)
+    # Letters, or a day as spreadsheets count them.
+    says_something = meant(pl.col("given")).str.contains(r"\p{L}|^\d{5}(\.\d+)?$").fill_null(value=False)
     return judged.select("given", opted_out=pl.coalesce(left, "consent", says_something))
 
 
@@ -235,8 +238,18 @@ def _consents() -> pl.DataFrame:
 
 
 @cache
+def _leaving() -> str:
+    """Return a pattern of the words that mean unsubscribed wherever they stand."""
+    words = pl.Series(words_of("value", "status")["leaving"])
+    keys = pl.select(folded(pl.lit(words))).to_series().to_list()
+    return rf"(?:^| )(?:{'|'.join(map(re.escape, keys))})(?: |$)"
+
+
+@cache
 def _statuses() -> pl.DataFrame:
-    return _unambiguous(_meanings(words_of("value", "status")), "status")
+    return _unambiguous(
+        _meanings({word: words_of("value", "status")[word] for word in SubscriptionStatus}), "status"
+    )
 
 
 def _worded(distinct: pl.DataFrame) -> pl.DataFrame:
@@ -245,7 +258,9 @@ def _worded(distinct: pl.DataFrame) -> pl.DataFrame:
     negations = words_of("value", "consent")["negations"]
     denied = pl.col("key").str.split(" ").list.eval(pl.element().is_in(negations)).list.any()
     denied |= pl.col("key").str.contains(r"\bopt(?:ed)? out\b")
-    is_wording = pl.col("key").str.contains(_WORDING) & ~denied
+    agreeing = words_of("value", "consent")["agreeing"]
+    agrees = pl.col("key").str.split(" ").list.eval(pl.element().is_in(agreeing)).list.any()
+    is_wording = pl.col("key").str.contains(_WORDING) & agrees & ~denied
     return judged.select(
         "given",
         consent=pl.coalesce("consent", pl.when(is_wording).then(pl.lit(value=True))),

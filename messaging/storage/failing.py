@@ -1,12 +1,25 @@
 """The database's errors as ours: theirs quote statements and rows, which are people's."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from messaging.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_CANCEL_SECONDS = 5.0
+
+
+def cancel_statement(connection: "Connection") -> None:
+    """Break off the statement that another thread runs on this connection; it then raises there."""
+    driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+    with suppress(psycopg.Error):  # nothing runs, or the connection is gone: the same to who asks
+        driver.cancel_safe(timeout=_CANCEL_SECONDS)
 
 
 @contextmanager

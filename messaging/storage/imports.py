@@ -12,12 +12,12 @@ from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, func, inse
 from messaging.errors import InputError
 from messaging.storage.tables import audiences, imports, refused_rows
 from schemas.contacts import ImportReport
+from schemas.reasons import REFUSED_COLUMNS
 from schemas.states import ImportState
 
 if TYPE_CHECKING:
     import psycopg
 
-REFUSED_COLUMNS = ("row_number", "reason")  # what `write_refused` puts before the file's own columns
 EXTRA_CELLS = ""  # the key of a refused row's cells beyond the header; no column is named so
 
 # What a spreadsheet takes for a formula, phone numbers such as +49 151 234567 apart.
@@ -35,6 +35,13 @@ def add_import(connection: Connection, **values: object) -> int:
     """Record that an import began and return its id; `values` are columns of `imports`."""
     import_id: int = connection.execute(insert(imports).values(**values).returning(imports.c.id)).scalar_one()
     return import_id
+
+
+def add_repeat(connection: Connection, audience_id: int, *, file_name: str, sha256: str, source: str) -> None:
+    """Remember that the bytes of an earlier import came from here too, so that a watcher knows it."""
+    if source and source not in known_sources(connection, audience_id):
+        values = {"file_name": file_name, "sha256": sha256, "source": source, "state": ImportState.REPEATED}
+        connection.execute(insert(imports).values(audience_id=audience_id, **values))
 
 
 def finish(

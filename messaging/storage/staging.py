@@ -108,6 +108,7 @@ class Staging:
         if on_duplicate is OnDuplicate.REFUSE:
             refused = {row.reason: row.rows for row in connection.execute(_REFUSE)}
             made = connection.execute(_insert(_NOT_REFUSED), into).one()
+            connection.execute(_HONOUR_WISHES)
             return Merged(made.contacts, made.contacts, 0, refused, made.without_consent)
         changes = _CHANGES[on_duplicate]
         connection.execute(_find_known(changes))
@@ -146,6 +147,13 @@ _REFUSE = text("""
         SELECT row_number, reason, cells::jsonb FROM judged WHERE reason IS NOT NULL RETURNING reason
     )
     SELECT reason, count(*) AS rows FROM refused GROUP BY reason
+""")
+
+# Whatever becomes of the row, its person's wish counts.
+_HONOUR_WISHES = text("""
+    UPDATE contacts c SET status = 'unsubscribed', updated_at = now() FROM staged_contacts s
+    WHERE s.status = 'unsubscribed' AND c.status <> 'unsubscribed'
+        AND (c.email_key = s.email_key OR (s.email_key IS NULL AND c.email_key IS NULL AND c.phone = s.phone))
 """)
 
 _KEEP_REFUSED = text("""

@@ -36,6 +36,13 @@ def request_of(*files: object, **options) -> ImportRequest:
     return ImportRequest(files=list(map(str, files)), **{"audience": "customers", "region": "GB"} | options)
 
 
+def private(file: str) -> tuple[tuple[int, int], str]:
+    """Return the modes of a file and its folder, and the content."""
+    path = Path(file)
+    modes = path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777
+    return modes, path.read_text(encoding="utf-8-sig").strip()
+
+
 def count(ledger: Engine, table: str) -> int:
     with ledger.begin() as connection:
         return connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()  # noqa: S608 - our own
@@ -68,10 +75,10 @@ async def test_its_artifacts_hold_counts_reasons_and_columns(contacts: Path, art
 async def test_refused_rows_lie_where_the_report_says(ledger: Engine, contacts: Path):
     [report] = await import_contacts(request_of(contacts))
 
-    refused = Path(report.refused_file)
-    assert refused.parent == contacts.parent / "home" / "refused"
-    assert (refused.stat().st_mode & 0o777, refused.parent.stat().st_mode & 0o077) == (0o600, 0)
-    assert "5,e-mail: no @,no-at.example.org,Cy," in refused.read_text(encoding="utf-8-sig")
+    modes, content = private(report.refused_file)
+    assert Path(report.refused_file).parent == contacts.parent / "home" / "refused"
+    assert modes == (0o600, 0o700)
+    assert "5,e-mail: no @,no-at.example.org,Cy," in content
     assert count(ledger, "refused_rows") == 2
 
 
@@ -131,7 +138,7 @@ async def test_a_breach_of_the_contract_fails_the_run_and_a_person_may_accept_it
     stopped, _ = find_report(ledger, caught.value.import_id)
     assert (stopped.loaded, stopped.imported, stopped.refused) == (False, 0, 300)
     assert (count(ledger, "contacts"), count(ledger, "refused_rows")) == (0, 300)
-    assert Path(stopped.contract_page).read_text(encoding="utf-8").startswith("<!")
+    assert private(stopped.contract_page)[1].startswith("<!")
     assert "Contract: broken" in (await artifact(f"import-{stopped.import_id}")).data
 
     [loaded] = await import_contacts(request_of(file, accept_breach="the old list, checked by hand"))
@@ -158,6 +165,9 @@ async def test_a_folder_is_watched_for_files_that_its_audience_was_not_given(led
     arrives("tuesday.csv", "email\nbo@example.org\n")
     arrives("notes.txt", "ada@example.org")
     assert [report.file_name for report in await import_new_files(request)] == ["tuesday.csv"]
+    assert await import_new_files(request) == []
+    arrives("tuesday again.csv", "email\nbo@example.org\n")
+    assert [report.repeats is not None for report in await import_new_files(request)] == [True]
     assert await import_new_files(request) == []
     assert count(ledger, "contacts") == 2
 

@@ -13,14 +13,17 @@ import polars as pl
 
 from messaging.audience.cleaning import INVISIBLE, stripped
 from messaging.audience.files.encodings import BLOCK_BYTES, Text, legible
-from messaging.audience.files.heading import Heading, bounded, find_heading, is_known, rows_frame
+from messaging.audience.files.heading import (
+    Heading,
+    bounded,
+    find_heading,
+    is_known,
+    rows_frame,
+    without_ours,
+)
 from messaging.audience.files.layout import CHUNK_ROWS, MAX_COLUMNS, Layout, Reading, cell
-from messaging.audience.reasons import Reason
 from messaging.errors import InputError
-
-# What the file of refused rows has before the columns of the original (see messaging.storage.imports, too
-# much to import here): whoever mends that file and imports it means the rest.
-OURS = ("row_number", "reason")
+from schemas.reasons import Reason
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _NO_DELIMITER = "\x1f"  # a cell per line: what no text holds
@@ -155,7 +158,6 @@ def read(text: Text, name: str, shape: Shape) -> Reading:
         raise InputError(f"{name} is empty: it needs a header row and a row per contact")
     header = shape.heading.names
     header_row = 0 if shape.heading.index is None else shape.heading.index + 1
-    ours = len(OURS) if tuple(header[: len(OURS)]) == OURS else 0
     notes = [*text.notes]
     if header_row > 1:
         above = "row" if header_row == 2 else f"{header_row - 1} rows"  # noqa: PLR2004
@@ -167,28 +169,25 @@ def read(text: Text, name: str, shape: Shape) -> Reading:
         format="text, one cell per line"
         if shape.delimiter == _NO_DELIMITER
         else f"CSV, cells separated by {separator}",
-        header=header[ours:],
+        header=header,
         header_row=header_row,
         encoding=text.encoding,
         notes=notes,
     )
-    chunks = (chunk for chunk in _chunks(text, shape, header_row, ours) if not chunk.is_empty())
+    chunks = (chunk for chunk in _chunks(text, shape, header_row) if not chunk.is_empty())
     first = next(chunks, None)
     if first is None:
         raise InputError(f"{name} has a header but no rows: there is nobody to import")
-    return Reading(layout, chain([first], chunks))
+    return without_ours(Reading(layout, chain([first], chunks)))
 
 
-def _chunks(text: Text, shape: Shape, header_row: int, ours: int) -> Iterator[pl.DataFrame]:
+def _chunks(text: Text, shape: Shape, header_row: int) -> Iterator[pl.DataFrame]:
     width = len(shape.heading.names)
     frames = _Rows(shape.delimiter, width).frames(_after(text.blocks, shape.said_bytes))
     for rows in _gathered(frames):
         below = rows
         if rows.height and rows["row_number"][0] <= header_row:
             below = rows.filter(pl.col("row_number") > header_row)
-        if ours:
-            kept = {cell(place): cell(place - ours) for place in range(ours, width)}
-            below = bounded(below.drop(map(cell, range(ours))).rename(kept))
         yield from below.iter_slices(CHUNK_ROWS)
 
 
@@ -339,7 +338,7 @@ class _Rows:
         cut = lines.pop() if lines and not is_last and not lines[-1].endswith("\n") else ""
         left: list[str] = []
         records = _records(lines, self._delimiter, None if is_last else left, LONGEST_QUOTED - len(cut))
-        rows_at_once = min(CHUNK_ROWS, _CELLS_AT_ONCE // self._width)
+        rows_at_once = min(CHUNK_ROWS, _CELLS_AT_ONCE // max(1, self._width))
         while batch := list(islice(records, rows_at_once)):
             if not is_text:
                 batch = [_told(record) for record in batch]

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain, pairwise
 
@@ -12,9 +12,9 @@ import polars as pl
 
 from messaging.audience.cleaning import INVISIBLE, cleaned, stripped
 from messaging.audience.files.languages import words
-from messaging.audience.files.layout import MAX_CELL, MAX_COLUMNS, cell, row_schema
-from messaging.audience.reasons import Reason
+from messaging.audience.files.layout import MAX_CELL, MAX_COLUMNS, Reading, cell, row_schema
 from messaging.audience.words import words_of
+from schemas.reasons import REFUSED_COLUMNS, Reason
 
 LINES_LOOKED_AT = 50  # a header further down is none
 LONGEST_NAME = 200
@@ -53,8 +53,10 @@ def find_heading(records: Sequence[Sequence[str | None]]) -> Heading:
         if not wide_enough:
             continue
         known = sum(map(is_known, record))
-        # Below a row of somebody one word may be somebody's too.
-        if known > min(rows_above, width - 1) and rows_above <= 1:
+        below = looked_at[index + 1 :]
+        # Below a row of somebody one word may be somebody's too; below remarks with dates and sums it is not.
+        is_likely = known > min(rows_above, width - 1) and rows_above <= 1
+        if is_likely or (known and len(below) > rows_above and _names_the_values(record, below)):
             return Heading(index, column_names(record))
         if unsaid is None and not rows_above and _names_the_values(record, looked_at[index + 1 :]):
             unsaid = index
@@ -139,6 +141,16 @@ def column_names(record: Sequence[str]) -> list[str]:
         taken.add(unique)
         names.append(unique)
     return names
+
+
+def without_ours(reading: Reading) -> Reading:
+    """Drop what the file of refused rows has first: whoever mends and imports it means the rest."""
+    header, ours = reading.layout.header, len(REFUSED_COLUMNS)
+    if tuple(header[:ours]) != REFUSED_COLUMNS:
+        return reading
+    kept = {cell(place): cell(place - ours) for place in range(ours, len(header))}
+    chunks = (bounded(chunk.drop(map(cell, range(ours))).rename(kept)) for chunk in reading.chunks)
+    return replace(reading, layout=replace(reading.layout, header=header[ours:]), chunks=chunks)
 
 
 def rows_frame(numbered: Iterable[tuple[int, Sequence[str | None], str | None]], width: int) -> pl.DataFrame:

@@ -17,8 +17,8 @@ from messaging.audience.files.layout import (
     cell,
     row_schema,
 )
-from messaging.audience.reasons import Reason
 from messaging.errors import InputError
+from schemas.reasons import Reason
 
 _FIRST_ROW = 2  # as if the names of the columns were a header's row, so that numbers fit what a CSV of it has
 _TOO_LARGE_FOR_DIGITS = 1e38  # what a 128-bit whole number holds

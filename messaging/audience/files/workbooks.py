@@ -22,7 +22,7 @@ from openpyxl.cell.cell import ERROR_CODES  # type: ignore[import-untyped]
 from openpyxl.utils.escape import unescape  # type: ignore[import-untyped]
 
 from messaging.audience.cleaning import stripped
-from messaging.audience.files.heading import LINES_LOOKED_AT, bounded, find_heading, rows_frame
+from messaging.audience.files.heading import LINES_LOOKED_AT, bounded, find_heading, rows_frame, without_ours
 from messaging.audience.files.layout import (
     CHUNK_ROWS,
     MAX_COLUMNS,
@@ -119,9 +119,8 @@ def read(file: BinaryIO, name: str, options: ReadOptions) -> Reading:
         raise InputError(f"{_of(sheet, name)} has a header but no rows: there is nobody to import")
     if workbook.has_formulas_without_value(sheet):
         notes.append("formulas without a stored value are read as empty: open and save the file in Excel")
-    return Reading(
-        Layout(f"{workbook.kind}, sheet {sheet!r}", header, header_row, notes=notes), chain([first], chunks)
-    )
+    layout = Layout(f"{workbook.kind}, sheet {sheet!r}", header, header_row, notes=notes)
+    return without_ours(Reading(layout, chain([first], chunks)))
 
 
 @dataclass(frozen=True, slots=True)

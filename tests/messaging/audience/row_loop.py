@@ -107,7 +107,7 @@ def addresses_in(cell: str) -> list[str]:
         text = text.split("?")[0]
     found = []
     name_before = False
-    for piece in re.split(r"[;,|\r\n]", text):
+    for piece in re.split(r"[;,|\r\n]|\s:::\s", text):
         named = re.fullmatch(rf"[^<]*<([^<>]*@[^<>]*)>[\s{re.escape(AROUND)}]*", piece)
         words = re.split(r"[\s/]+", bare(piece, mailto=False))
         if named:
@@ -166,16 +166,19 @@ def judge_row(cells: list[str], columns: Columns, basis: Basis) -> tuple[str, di
     email, key, reason, _, _ = first_good(emails) or ("", "", "", False, False)
     phone = first_good(phones)
     consent = value(judge_consents, text("consent"))
-    opted_out = bool(value(judge_opt_outs, text("opt_out")).get("opted_out"))
-    consented = bool(consent.get("consent") or (basis.consent and consent.get("consent") is None))
-    consented = consented and not opted_out
+    wants_none = consent.get("consent") is False or any(
+        value(judge_opt_outs, clean(cells[place])).get("opted_out")
+        for place in columns.roles.get("opt_out", [])
+    )
+    status = "unsubscribed" if wants_none else value(judge_statuses, text("status")).get("status")
+    consented = bool(consent.get("consent") or basis.consent) and not wants_none
     if not emails:
         reason = (phone.phone_reason or "") if phone else "no address"
-    if not reason and basis.require_consent and not consented:
+    if not reason and basis.require_consent and not consented and status != "unsubscribed":
         reason = "no consent"
 
-    fields = {"email_key": key, "email": email, "name": text("name")}
-    fields["name"] = fields["name"] or f"{text('first_name')} {text('last_name')}".strip()
+    fields = {"email_key": key, "email": email, "name": meant(text("name"))}
+    fields["name"] = fields["name"] or f"{meant(text('first_name'))} {meant(text('last_name'))}".strip()
     if phone and phone.phone:
         fields |= {"phone": phone.phone, "phone_type": phone.phone_type, "phone_region": phone.phone_region}
         fields["time_zone"] = phone.phone_time_zone
@@ -185,12 +188,10 @@ def judge_row(cells: list[str], columns: Columns, basis: Basis) -> tuple[str, di
     time_zone = value(judge_time_zones, text("time_zone")).get("time_zone")
     fields |= {"country": country, "time_zone": time_zone or fields.get("time_zone")}
     fields["language"] = value(judge_languages, text("language")).get("language")
-    fields["status"] = value(judge_statuses, text("status")).get("status")
+    fields["status"] = status
     place = columns.first("consent")
     column = "" if place is None else f"column {columns.header[place]!r} of {basis.file_name}"
     fields["consent_source"] = (basis.consent or column) if consented else ""
-    if opted_out:
-        fields["status"] = "unsubscribed"
     if consent.get("consent") and consented:
         fields |= {"consent_text": consent["consent_text"], "consent_at": consent["consent_at"]}
 

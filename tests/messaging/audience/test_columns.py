@@ -79,7 +79,6 @@ def test_the_main_address_comes_before_the_others():
         "Email Verified",
         "Email domain",
         "Email 1 - Label",
-        "Email bounced date",
         "Owner email",
         "Assistant's phone",
         "Phone extension",

@@ -294,7 +294,7 @@ def test_what_nobody_wants_any_more_stops_at_the_next_chunk_and_writes_nothing(
         importing = pool.submit(import_file, ledger, options, path, folder=tmp_path / "home")
         while not running():
             time.sleep(0.001)
-        running()[0].stop = True
+        running()[0].stop()
         with pytest.raises(MessagingError, match=r"long.csv was stopped; nothing was written"):
             importing.result()
 
@@ -309,14 +309,48 @@ def test_rows_of_people_without_consent_are_counted_and_may_be_refused(ledger: E
     strict = load(content, require_consent=True)
 
     assert (report.imported, report.without_consent) == (3, 2)
-    assert strict.reasons == {"no consent": 2}
+    assert strict.reasons == {"no consent": 1}
     with ledger.connect() as connection:
-        kept = dict(connection.execute(select(contacts.c.email, contacts.c.consent_source)).tuples().all())
-    assert kept == {
-        "ada@example.org": "column 'opt-in' of people customers.csv",
-        "bob@example.org": None,
-        "cy@example.org": None,
-    }
+        kept = connection.execute(
+            select(contacts.c.email, contacts.c.consent_source, contacts.c.status).order_by("email")
+        ).all()
+    assert list(map(tuple, kept)) == [
+        ("ada@example.org", "column 'opt-in' of people customers.csv", "subscribed"),
+        ("bob@example.org", None, "unsubscribed"),
+        ("cy@example.org", None, "subscribed"),
+    ]
+
+
+@pytest.mark.parametrize("on_duplicate", ["fill", "update", "keep", "refuse"])
+@pytest.mark.parametrize(
+    "wish", ["email,opt-in\n{},no\n", "email,opt out\n{},yes\n", "email,status\n{},unsubscribed by phone\n"]
+)
+def test_a_wish_for_no_messages_counts_whatever_becomes_of_the_row(
+    ledger, load, wish: str, on_duplicate: str
+):
+    load("email\nada@example.org\n", consent="a form")
+
+    load(wish.format("ADA@example.org"), on_duplicate=on_duplicate)
+    load("email,opt-in\nada@example.org,yes\n", "others", consent="another form", on_duplicate="update")
+
+    with ledger.connect() as connection:
+        assert connection.execute(select(contacts.c.status)).scalars().all() == ["unsubscribed"]
+
+
+def test_who_stops_an_import_that_merges_gets_nothing_written(ledger: Engine, tmp_path: Path):
+    path = tmp_path / "long.csv"
+    path.write_text("email\n" + "\n".join(f"reader.{n}@example.org" for n in range(150_000)))
+
+    with ThreadPoolExecutor(1) as pool:
+        options = ImportOptions(audience="customers")
+        importing = pool.submit(import_file, ledger, options, path, folder=tmp_path / "home")
+        while not running() or running()[0].doing != "merging":
+            time.sleep(0.001)
+        running()[0].stop()
+        with pytest.raises(MessagingError):
+            importing.result()
+
+    assert [count(ledger, table) for table in (audiences, imports, contacts)] == [0, 0, 0]
 
 
 def test_who_wants_no_duplicates_gets_them_back_with_their_cells(ledger: Engine, load):

@@ -10,7 +10,7 @@ from messaging.audience.columns import Columns
 from messaging.audience.files.layout import cell, row_schema
 from messaging.audience.judging import CONTACT_FIELDS, Basis, judge
 from messaging.audience.merging import contacts_of
-from messaging.audience.reasons import Reason, Warn
+from schemas.reasons import Reason, Warn
 from tests.messaging.audience import row_loop
 
 NOBODY_SAID = Basis(region="GB", consent=None, require_consent=False, file_name="list.csv")
@@ -283,10 +283,11 @@ def test_rows_without_consent_are_refused_where_it_is_required():
 
     assert [row["reason"] for row in rows] == [
         None,
-        Reason.CONSENT_MISSING,
+        None,
         Reason.CONSENT_MISSING,
         Reason.EMAIL_BAD_DOMAIN,
     ]
+    assert [row["status"] for row in rows][:3] == [None, "unsubscribed", None]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from messaging.audience.columns import Columns
 from messaging.audience.files.layout import row_schema
 from messaging.audience.judging import CONTACT_FIELDS, Basis, judge
 from messaging.audience.merging import contacts_of, refused_of
-from messaging.audience.reasons import Reason
+from schemas.reasons import Reason
 from tests.messaging.audience import row_loop
 
 NOBODY_SAID = Basis(region=None, consent=None, require_consent=False, file_name="list.csv")

@@ -7,9 +7,9 @@ from collections import Counter
 import polars as pl
 import pytest
 
-from messaging.audience.reasons import Reason, Warn
 from messaging.audience.summary import Summary
 from schemas.contacts import Warned
+from schemas.reasons import Reason, Warn
 
 SCHEMA = {
     "row_number": pl.UInt32,

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from messaging.audience import judging
-from messaging.audience.reasons import Reason
 from messaging.storage import audiences, imports
 from messaging.storage.staging import CONTACT_FIELDS, Merged, Staging
 from schemas.contacts import OnDuplicate
+from schemas.reasons import Reason
 
 Rows = list[dict[str, Any]]
 

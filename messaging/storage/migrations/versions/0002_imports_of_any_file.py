@@ -25,7 +25,9 @@ def upgrade() -> None:
     op.alter_column("imports", "columns", server_default=sa.text("'[]'::jsonb"))
     for name in ("rows", "imported", "refused", "duplicates"):
         op.alter_column("imports", name, server_default=sa.text("0"))
-    op.create_check_constraint(op.f("imports_state_check"), "imports", "state IN ('loaded', 'stopped')")
+    op.create_check_constraint(
+        op.f("imports_state_check"), "imports", "state IN ('loaded', 'stopped', 'repeated')"
+    )
     op.create_index("imports_audience_id_idx", "imports", ["audience_id"])
     for column in ("audience_id", "contact_id", "import_id"):
         op.drop_constraint(op.f(f"audience_members_{column}_fkey"), "audience_members", type_="foreignkey")

@@ -15,7 +15,6 @@ from messaging.audience.files.encodings import Text
 from messaging.audience.files.heading import Heading
 from messaging.audience.files.layout import CHUNK_ROWS, MAX_CELL, Reading, ReadOptions, row_schema
 from messaging.errors import InputError
-from messaging.storage.imports import REFUSED_COLUMNS
 
 
 def reading(content: bytes | str, name: str = "people.csv") -> Reading:
@@ -285,7 +284,6 @@ def test_a_mended_file_of_refused_rows_is_read_without_what_was_added():
 
     assert reading(content).layout.header == ["Name", "E-mail"]
     assert rows(content) == [(2, ["Ada", "ada@example.org"], None, None)]
-    assert delimited.OURS == REFUSED_COLUMNS
 
 
 def test_names_that_are_code_elsewhere_are_names():

@@ -92,3 +92,20 @@ def test_a_million_cells_beyond_the_header_are_cut():
     rows = rows_frame([(1, ["x"] * 1_000_000, None)], 1)
 
     assert rows["extra"][0].len() == MAX_COLUMNS + 1
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        [["Summe", "1.234,50", ""], ["Stand", "31.12.2024", ""], ["", "", ""]],
+        [["Zeitraum", "01.01.2024", "31.12.2024"]],
+        [["Contact person", "info@shop.example", ""]],
+        [["Account:", "Shop (support@shop.example)", ""], ["Phone:", "+49 30 1234567", ""]],
+    ],
+)
+def test_remarks_with_dates_sums_and_addresses_above_the_header_are_no_rows(above: list[list[str]]):
+    people = [[f"Kunde {n}", f"kunde.{n}@example.org", str(n)] for n in range(5)]
+
+    heading = find_heading([*above, ["Kunde", "E-Mail", "Umsatz"], *people])
+
+    assert (heading.index, heading.names) == (len(above), ["Kunde", "E-Mail", "Umsatz"])

@@ -296,3 +296,12 @@ def test_a_libreoffice_file_is_read_like_an_excel_one():
 def test_what_cannot_be_imported_is_refused_with_a_sentence(content, sentence):
     with pytest.raises(InputError, match=re.escape(sentence)):
         _read(content)
+
+
+def test_a_mended_file_of_refused_rows_is_read_without_what_was_added():
+    header = ["row_number", "reason", "E-mail", "Name"]
+
+    layout, rows = _read(_saved(_xlsx(header, [7, "e-mail: no @", "ada@example.org", "Ada"])))
+
+    assert layout.header == ["E-mail", "Name"]
+    assert [row[1:3] for row in rows] == [("ada@example.org", "Ada")]

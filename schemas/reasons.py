@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+REFUSED_COLUMNS = ("row_number", "reason")  # what the file of refused rows has before its own columns
+
 
 class Reason(StrEnum):
     """One reason per refused row: the first that applies, in this order."""
@@ -46,3 +48,5 @@ class Warn(StrEnum):
     COUNTRY_UNKNOWN = "country: not known, kept as an attribute"
     TIME_ZONE_UNKNOWN = "time zone: not known, kept as an attribute"
     LANGUAGE_UNKNOWN = "language: not known, kept as an attribute"
+    STATUS_UNKNOWN = "status: not known, taken as if there were none"
+    CONSENT_UNKNOWN = "consent: neither yes, no nor what was agreed to, taken as if there were none"
