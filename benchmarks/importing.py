@@ -127,7 +127,7 @@ def a_row(chance: random.Random, number: int, country: str, seed: int) -> list[s
         email = ""
     elif kind < 0.16:
         phone = phone[:-3]
-    note = "" if chance.random() < 0.7 else f"cliente desde {1990 + number % 30}, zona {number % 17}"
+    note = "" if chance.random() < 0.7 else f"alta en {1990 + number % 30}, zona {number % 17}"
     plan = chance.choice(["free", "pro", "team"])
     return [name, email, phone, country, chance.choice(["Madrid", "Vigo", ""]), plan, "2026-03-04", note]
 

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import fsspec
+from fsspec import AbstractFileSystem
 
 from messaging.errors import InputError
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
 
 # What fsspec may open.  Not http: an address that somebody types must not make this machine call others.
 _PROTOCOLS = {
@@ -122,7 +122,7 @@ def fetched(reference: str) -> Iterator[Path]:
         yield path
 
 
-def _fetch(system: "AbstractFileSystem", remote: str, path: Path, reference: str) -> None:
+def _fetch(system: AbstractFileSystem, remote: str, path: Path, reference: str) -> None:
     try:
         size = system.size(remote)
         if size is not None and size > _MAX_BYTES:
@@ -152,10 +152,8 @@ def _glob(reference: str) -> list[str]:
     return sorted(f"{protocol}://{match}" for match in system.glob(pattern))
 
 
-def _system(reference: str) -> "tuple[AbstractFileSystem, str]":
+def _system(reference: str) -> tuple[AbstractFileSystem, str]:
     """Return fsspec's file system for a reference, and the path in it."""
-    import fsspec  # noqa: PLC0415 - only who reads from elsewhere pays for it
-
     protocol = reference.split("://", maxsplit=1)[0] if "://" in reference else "file"
     if protocol not in _PROTOCOLS:
         raise InputError(f"{protocol}:// is nothing files are read from: use a path, s3://, gs:// or az://")
