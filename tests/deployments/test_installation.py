@@ -13,7 +13,7 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.states import Cancelling
 from sqlalchemy import Engine, text
 
-DEPLOYMENTS = {"import-contacts", "launch-campaign", "retry-campaign", "send-batches"}
+DEPLOYMENTS = {"import-contacts", "import-new-files", "launch-campaign", "retry-campaign", "send-batches"}
 
 # Prefect's client leaves sockets to the garbage collector when a loop ends.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
