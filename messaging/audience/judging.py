@@ -26,24 +26,9 @@ from messaging.audience.values import (
     judge_time_zones,
     meant,
 )
+from messaging.storage.staging import CONTACT_FIELDS
 from schemas.reasons import Reason, Warn
 from schemas.states import SubscriptionStatus
-
-CONTACT_FIELDS = (
-    "email_key",
-    "email",
-    "phone",
-    "phone_type",
-    "phone_region",
-    "name",
-    "country",
-    "time_zone",
-    "language",
-    "status",
-    "consent_source",
-    "consent_text",
-    "consent_at",
-)
 
 # What each role's cells are judged to be.
 _FIELDS: Mapping[str, pl.Schema] = {

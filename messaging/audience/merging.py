@@ -7,8 +7,9 @@ import polars as pl
 from messaging.audience.cleaning import cleaned_column
 from messaging.audience.columns import Columns
 from messaging.audience.files.layout import cell
-from messaging.audience.judging import CONTACT_FIELDS, kept
+from messaging.audience.judging import kept
 from messaging.storage.imports import EXTRA_CELLS
+from messaging.storage.staging import CONTACT_FIELDS
 
 
 def contacts_of(judged: pl.DataFrame, columns: Columns, *, keep_cells: bool) -> pl.DataFrame:

@@ -9,7 +9,8 @@ from sqlalchemy import Engine, select
 
 from messaging.audience.columns import Columns
 from messaging.audience.importing import import_file
-from messaging.audience.judging import CONTACT_FIELDS, Basis
+from messaging.audience.judging import Basis
+from messaging.storage.staging import CONTACT_FIELDS
 from messaging.storage.tables import contacts, refused_rows
 from schemas.contacts import ImportOptions, ImportReport
 from tests.messaging.audience.row_loop import clean, judge_row, strip

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from messaging.audience import judging
 from messaging.storage import audiences, imports
 from messaging.storage.staging import CONTACT_FIELDS, Merged, Staging
 from schemas.contacts import OnDuplicate
@@ -102,10 +101,6 @@ def members(ledger: Engine, audience: str = "customers") -> list[str]:
             {"name": audience},
         )
         return list(rows.scalars())
-
-
-def test_the_judge_and_the_stage_name_the_same_fields():
-    assert list(judging.CONTACT_FIELDS) == list(CONTACT_FIELDS)
 
 
 def test_a_contact_is_an_email_address_or_else_a_number(ledger: Engine):
