@@ -149,7 +149,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     as_json: AsJson = False,
 ) -> None:
     """Say what an import would take and refuse, and why; nothing is written. No server is asked."""
-    from messaging.audience.sources import find_files
+    from messaging.audience.sources import fetched, find_files
     from messaging.audience.verifying import verify_addresses, verify_file
     from messaging.reports.imports import show_addresses, show_verification
     from schemas.contacts import ImportOptions
@@ -159,7 +159,9 @@ def verify(  # noqa: PLR0913, PLR0917 - one argument per option
     verified = []
     for file in find_files([file for file in files if file not in given]):
         read = _reading(file, region, columns, mapping_file, encoding, sheet)
-        verified.append(verify_file(Path(file), validated(ImportOptions, {"audience": "-"} | read)))
+        options = validated(ImportOptions, {"audience": "-"} | read)
+        with fetched(file) as path:
+            verified.append(verify_file(path, options))
     if as_json:
         console.show_json(
             {

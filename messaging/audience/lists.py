@@ -1,11 +1,11 @@
 """Audiences as people keep them: lists filled by hand or from others, filters saved from files."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Engine, except_, union
+from sqlalchemy import Connection, Engine, SelectBase, except_, union
 
 from messaging.audience import filters
 from messaging.errors import InputError
@@ -124,13 +124,7 @@ def add_to_list(engine: Engine, name: str, addresses: Collection[str]) -> Change
     Raises:
         InputError: There is no such audience, or it is a filter.
     """
-    with engine.begin() as connection:
-        audiences.named(connection, name)  # a misspelt name makes no list
-        audience_id = audiences.ensure(connection, name)
-        keys = _keys(addresses)
-        changed = audiences.add_members(connection, audience_id, audiences.contacts_with(keys.values()))
-        unknown = _unknown(connection, keys)
-        return _changed(connection, name, audience_id, changed, unknown)
+    return _change(engine, name, addresses, audiences.add_members)
 
 
 def remove_from_list(engine: Engine, name: str, addresses: Collection[str]) -> Changed:
@@ -139,13 +133,7 @@ def remove_from_list(engine: Engine, name: str, addresses: Collection[str]) -> C
     Raises:
         InputError: There is no such audience, or it is a filter.
     """
-    with engine.begin() as connection:
-        audiences.named(connection, name)  # a misspelt name makes no list
-        audience_id = audiences.ensure(connection, name)
-        keys = _keys(addresses)
-        changed = audiences.remove_members(connection, audience_id, audiences.contacts_with(keys.values()))
-        unknown = _unknown(connection, keys)
-        return _changed(connection, name, audience_id, changed, unknown)
+    return _change(engine, name, addresses, audiences.remove_members)
 
 
 def unite(engine: Engine, name: str, others: Sequence[str]) -> Changed:
@@ -198,6 +186,20 @@ def delete_audience(engine: Engine, name: str) -> None:
         if drawing := [other for other, audience in found.items() if name in audience.spec.members_of]:
             raise InputError(f"audience {name!r} stays: {_some('filter', drawing)} draws on it")
         audiences.remove(connection, audience_id)
+
+
+def _change(
+    engine: Engine,
+    name: str,
+    addresses: Collection[str],
+    change: Callable[[Connection, int, SelectBase], int],
+) -> Changed:
+    with engine.begin() as connection:
+        audiences.named(connection, name)  # a misspelt name makes no list
+        audience_id = audiences.ensure(connection, name)
+        keys = _keys(addresses)
+        changed = change(connection, audience_id, audiences.contacts_with(keys.values()))
+        return _changed(connection, name, audience_id, changed, _unknown(connection, keys))
 
 
 def _keys(addresses: Collection[str]) -> dict[str, str]:

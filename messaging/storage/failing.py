@@ -17,8 +17,9 @@ _CANCEL_SECONDS = 5.0
 
 def cancel_statement(connection: "Connection") -> None:
     """Break off the statement that another thread runs on this connection; it then raises there."""
-    driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-    with suppress(psycopg.Error):  # nothing runs, or the connection is gone: the same to who asks
+    # Nothing runs, or the connection is gone or given back: the same to who asks.
+    with suppress(psycopg.Error, SQLAlchemyError):
+        driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
         driver.cancel_safe(timeout=_CANCEL_SECONDS)
 
 
