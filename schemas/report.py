@@ -79,6 +79,15 @@ class BatchReport(Schema):
     totals: Totals | None = Field(default=None, description="The batch as this run left it.")
 
 
+class Slowdown(Schema):
+    """A limit that goes slower than configured, or stands still, because the provider asked for it."""
+
+    what: str = Field(description="The account, or the provider group of the recipients: gmail.com.")
+    per_second: float | None = Field(description="Messages per second now; None: none until `until`.")
+    until: datetime | None = Field(description="When it goes on, or is back at its usual rate.")
+    reason: str = Field(description="The answer's codes, as in 421 4.7.28.")
+
+
 class CampaignReport(Schema):
     """A campaign's figures, all from the ledger."""
 

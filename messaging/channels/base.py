@@ -8,7 +8,7 @@ from typing import Protocol
 from schemas.states import Outcome
 
 Dispatch = Callable[[], Awaitable[None]]
-"""Commits `dispatched` to the ledger; awaited once, connected, before the recipient is mentioned."""
+"""Commits `dispatched` to the ledger; awaited once, connected, before the message can be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class Message:
     recipient: str
     content: bytes
     """RFC 5322 bytes, lines ended by CRLF."""
+    envelope_id: str = ""
+    """Printable ASCII that a delivery report gives back (RFC 3461, ENVID)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,17 @@ class Receipt:
 
 
 class Sender(Protocol):
-    """One connection to one provider; carries one message at a time."""
+    """One connection to one provider; one message at a time can be accepted on it."""
 
-    async def send(self, message: Message, dispatch: Dispatch) -> Receipt:
+    async def send(self, message: Message, dispatch: Dispatch, following: Message | None = None) -> Receipt:
         """Hand over one message and return the provider's answer.
 
         A refusal is an answer, so it comes back as a receipt. Whatever `dispatch` raises passes through,
         with nothing handed over and the sender ready for the next message.
+
+        `following` is the message of the next call, when the caller knows it already: a sender may announce
+        it with this one, which saves a round trip. It is not handed over before that call's own `dispatch`;
+        when that call never comes, or is for another message, the announcement is taken back.
 
         Raises:
             NotSent: Nothing was handed over; calling again is safe, and connects again when needed.

@@ -65,7 +65,12 @@ class SmtpSender:
         self._state = _State.CLEAN
         self._carried = 0
 
-    async def send(self, message: Message, dispatch: Dispatch) -> Receipt:
+    async def send(
+        self,
+        message: Message,
+        dispatch: Dispatch,
+        following: Message | None = None,  # noqa: ARG002 - one command at a time
+    ) -> Receipt:
         """Hand over one message and return the server's answer.
 
         A cancelled call leaves the message handed over or not, like a crash: the ledger's `dispatched` tells.
