@@ -16,5 +16,5 @@ async def send_batches(request: SendRequest) -> None:
     """
     with stopping_gracefully():
         async with open_run(request.campaign_id) as run, progress(request.campaign_id):
-            async for numbers in due_batches(request.campaign_id, request.batches):
+            async for numbers in due_batches(run, request.batches):
                 await send_batch_runs(run, numbers)

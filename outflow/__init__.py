@@ -17,7 +17,7 @@ from messaging.storage.failing import database_errors
 from outflow import accounts, audiences, campaigns, contacts, machine
 
 app = typer.Typer(
-    help="Personalised bulk email campaigns: import contacts, check, send, report.",
+    help="Personalised bulk email campaigns: import contacts, check, send, control, report.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -32,6 +32,11 @@ _COMMANDS: dict[str, Callable[..., None]] = {  # in the order of --help
     "check": campaigns.check,
     "send": campaigns.send,
     "retry": campaigns.retry,
+    "pause": campaigns.pause,
+    "resume": campaigns.resume,
+    "cancel": campaigns.cancel,
+    "pace": campaigns.pace,
+    "resolve": campaigns.resolve,
     "status": campaigns.status,
     "report": campaigns.report_command,
     "doctor": machine.doctor,

@@ -8,7 +8,7 @@ import typer
 
 from messaging.errors import InputError
 from messaging.reports import console
-from outflow.running import AsJson, pair, reach_prefect, run
+from outflow.running import AsJson, answer, pair, reach_prefect, run
 
 account_app = typer.Typer(help="Accounts that send, kept as Prefect blocks.", no_args_is_help=True)
 
@@ -44,12 +44,53 @@ def account_list(*, as_json: AsJson = False) -> None:
     from tasks.accounts import list_accounts
 
     references = run(list_accounts())
+    from messaging.campaign.limiting import all_limits
+    from messaging.storage.engine import engine
+
+    limited = {limits.account: limits for limits in all_limits(engine())}
     if as_json:
-        console.show_json({"accounts": references})
-    else:
-        console.show(
-            "\n".join(references) or "there is no account yet: outflow account add smtp main host=… sender=…"
-        )
+        shown = {"limits": [limits.model_dump() for limits in limited.values()]} if limited else {}
+        console.show_json({"accounts": references} | shown)
+        return
+    for reference in references:
+        limits = limited.pop(reference, None)
+        console.show(f"{reference}  ({limits.sentence})" if limits else reference)
+    for limits in limited.values():
+        console.show(f"{limits.account} does not exist, but has limits: {limits.sentence}")
+    if not references:
+        console.show("there is no account yet: outflow account add smtp main host=… sender=…")
+
+
+@account_app.command("limit")
+def account_limit(  # noqa: PLR0913 - one option per limit
+    account: Annotated[str, typer.Argument(help="As in smtp-account/main.")],
+    *,
+    rate: Annotated[
+        str | None, typer.Option(metavar="RATE", help="Messages at most, as in 200/s; none lifts it.")
+    ] = None,
+    per_day: Annotated[
+        str | None, typer.Option(metavar="N", help="Messages at most in any 24 hours; none lifts it.")
+    ] = None,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DOMAIN=RATE",
+            help="Messages at most to one provider, as in gmail.com=20/s, which counts googlemail.com too.",
+        ),
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Lift all limits that are not named here.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Limit an account, for all its campaigns together; those that run see it within seconds.
+
+    Without an option the limits are shown.
+    """
+    from messaging.campaign.limiting import Change, change_limits
+    from messaging.storage.engine import engine
+
+    domains = dict(pair(value, "--domain") for value in domain or [])
+    limits = change_limits(engine(), account, Change(rate, per_day, domains, clear))
+    answer(limits, lambda shown: console.show(f"{shown.account}: {shown.sentence}"), as_json=as_json)
 
 
 @account_app.command("verify")
@@ -73,6 +114,10 @@ def account_remove(
     from tasks.accounts import remove_account
 
     run(remove_account(account))
+    from messaging.campaign.limiting import clear_limits
+    from messaging.storage.engine import engine
+
+    clear_limits(engine(), account)
     console.show_json({"removed": account}) if as_json else console.show(f"{account} is removed")
 
 

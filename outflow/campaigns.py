@@ -1,16 +1,23 @@
-"""Campaigns: check, send, retry, and where they stand."""
+"""Campaigns: check, send, retry, control, and where they stand."""
 
+import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from messaging.errors import InputError
 from messaging.reports import console
-from outflow.running import AsJson, finish, reach_prefect, run, validated
+from outflow.running import AsJson, answer, finish, reach_prefect, run, validated
+
+if TYPE_CHECKING:
+    from schemas.campaign import RetryRequest
+    from schemas.report import Controlled
 
 CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.yaml", help="The campaign's definition.")]
 CampaignName = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's name.")]
+Batches = Annotated[list[int] | None, typer.Option("--batch", help="Only this batch; may be repeated.")]
 
 _MOST_NAMED = 100
 
@@ -57,9 +64,7 @@ def send(campaign: CampaignFile, *, as_json: AsJson = False) -> None:
 
 def retry(
     campaign: CampaignName,
-    batches: Annotated[
-        list[int] | None, typer.Option("--batch", help="Only this batch; may be repeated.")
-    ] = None,
+    batches: Batches = None,
     states: Annotated[
         str | None,
         typer.Option(
@@ -70,26 +75,119 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Send what a crash, a pause or an absent server left undone; only that."""
-    from messaging.campaign.finding import campaign_named
-    from messaging.storage.engine import engine
     from schemas.campaign import RetryRequest
-    from schemas.states import CampaignState
 
     chosen = [state.strip() for state in states.split(",")] if states else []
     if unfit := set(chosen) - {"rejected", "unknown"}:
         raise InputError(f"--state takes rejected and unknown, not {', '.join(sorted(unfit))}")
     request = validated(RetryRequest, {"campaign": campaign, "batches": batches or None, "states": chosen})
-    found = campaign_named(engine(), campaign)
-    if found.state is CampaignState.FINISHED and not chosen:
-        raise InputError(
-            f"nothing of campaign {campaign!r} is missing, so nothing was sent; to send again to those who "
-            "were rejected: --state rejected"
-        )
+    _send_what_is_left(request, as_json=as_json)
+
+
+def pause(
+    campaign: CampaignName,
+    because: Annotated[str, typer.Option(help="Why, to be shown with the campaign.")] = "",
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Let nothing more of a campaign be sent for now, wherever it is being sent."""
+    from messaging.campaign import controlling
+    from messaging.storage.engine import engine
+
+    _answer(controlling.pause(engine(), campaign, because, controlling.person()), as_json=as_json)
+
+
+def resume(campaign: CampaignName, *, as_json: AsJson = False) -> None:
+    """Let a paused campaign run on, and send what is left of it."""
+    from schemas.campaign import RetryRequest
+
+    _send_what_is_left(RetryRequest(campaign=campaign), as_json=as_json)
+
+
+def cancel(
+    campaign: CampaignName,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stop a campaign for good: who has not been written to yet will not be."""
+    from messaging.campaign import controlling
+    from messaging.campaign.finding import campaign_named
+    from messaging.storage.engine import engine
+
+    campaign_named(engine(), campaign)
+    question = f"Cancel campaign {campaign!r}? It can not be sent any more, under this name"
+    if not yes and sys.stdin.isatty() and not typer.confirm(question, err=True):
+        raise InputError(f"campaign {campaign!r} was not cancelled")
+    _answer(controlling.cancel(engine(), campaign, controlling.person()), as_json=as_json)
+
+
+def pace(  # noqa: PLR0913 - an option each
+    campaign: CampaignName,
+    rate: Annotated[str | None, typer.Option(help="At most so many messages: 50/s, 3000/h.")] = None,
+    delay: Annotated[str | None, typer.Option(help="The same wait between any two messages: 2s.")] = None,
+    human: Annotated[str | None, typer.Option(help="A random wait between messages: 10-25s.")] = None,
+    *,
+    free: Annotated[bool, typer.Option("--free", help="As fast as the account takes them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a campaign another pace, also while it is being sent."""
+    from messaging.campaign import controlling
+    from messaging.storage.engine import engine
+    from schemas.pacing import Pacing
+
+    named = {"rate": rate, "delay": delay, "human": human}
+    chosen = {field: value for field, value in named.items() if value is not None}
+    if len(chosen) + free != 1:
+        raise typer.BadParameter("choose one of --rate, --delay, --human and --free")
+    pacing = validated(Pacing, chosen)
+    _answer(controlling.set_pace(engine(), campaign, pacing, controlling.person()), as_json=as_json)
+
+
+class Resolution(StrEnum):
+    """What a person may decide about recipients whose answer never came."""
+
+    ACCEPTED = "accepted"
+    RESEND = "resend"
+
+
+def resolve(
+    campaign: CampaignName,
+    resolution: Annotated[
+        Resolution,
+        typer.Option("--as", help="accepted: they have the message; resend: send it to them again."),
+    ],
+    batches: Batches = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Decide about recipients who are unknown: they may or may not have the message."""
+    from messaging.campaign import controlling
+    from messaging.storage.engine import engine
+    from schemas.campaign import RetryRequest
+
+    if resolution is Resolution.RESEND:
+        request = {"campaign": campaign, "batches": batches or None, "states": ["unknown"]}
+        _send_what_is_left(validated(RetryRequest, request), as_json=as_json)
+        return
+    decided = controlling.accept_unknown(engine(), campaign, batches or None, controlling.person())
+    _answer(decided, as_json=as_json)
+
+
+def _send_what_is_left(request: "RetryRequest", *, as_json: bool) -> None:
+    from messaging.campaign.retrying import check_retry
+    from messaging.storage.engine import engine
+
+    check_retry(engine(), request)
     reach_prefect()
     from flows.retry_campaign import retry_campaign
     from messaging.reports.watching import with_progress
 
-    finish(campaign, with_progress(campaign, retry_campaign(request)), as_json=as_json)
+    finish(request.campaign, with_progress(request.campaign, retry_campaign(request)), as_json=as_json)
+
+
+def _answer(controlled: "Controlled", *, as_json: bool) -> None:
+    answer(controlled, lambda controlled: console.show(controlled.said), as_json=as_json)
 
 
 def status(
@@ -130,6 +228,7 @@ def report_command(campaign: CampaignName, *, as_json: AsJson = False) -> None:
                 **console.campaign_json(report),
                 "reasons": report.reasons,
                 "excluded": report.excluded,
+                "decisions": [one.model_dump(mode="json") for one in report.decisions],
                 "unknown_recipients": unknown,
             }
         )

@@ -53,6 +53,14 @@ class Imported:
     """What the person should know of how the file was read; they may show cells."""
     error: MessagingError | None = None
 
+    @property
+    def problems(self) -> list[MessagingError]:
+        """What went wrong: with the file, or after its load, which then stands."""
+        found = [self.error] if self.error else []
+        if self.report and self.report.problem and self.report.repeats is None:
+            found.append(MessagingError(f"{self.report.file_name}: {self.report.problem}"))
+        return found
+
 
 def import_command(  # noqa: PLR0913, PLR0917 - one argument per option
     files: Files,
@@ -86,11 +94,16 @@ def import_command(  # noqa: PLR0913, PLR0917 - one argument per option
     ] = False,
     again: Annotated[bool, typer.Option("--again", help="Import anew what was imported before.")] = False,
     save_map: Annotated[
-        bool, typer.Option("--save-map", help="Keep the mapping beside each file; later imports use it.")
+        bool,
+        typer.Option(
+            "--save-map",
+            help="Keep the mapping beside each file (of s3:// and the like: here); later imports use it.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Take every good row of files into an audience; keep every bad one with its reason."""
+    from messaging.audience.mapping_file import check_place, mapping_of, save_mapping
     from messaging.audience.sources import find_files
     from schemas.contacts import ImportRequest
 
@@ -109,8 +122,10 @@ def import_command(  # noqa: PLR0913, PLR0917 - one argument per option
         )
         for file in find_files(files)
     ]
+    if save_map:
+        for request in requests:
+            check_place(mapping_of(request.files[0]))
     reach_prefect()
-    from messaging.audience.mapping_file import mapping_beside, save_mapping
     from messaging.reports.imports import imports_json, show_import
     from messaging.reports.watching import with_import_progress
 
@@ -120,19 +135,20 @@ def import_command(  # noqa: PLR0913, PLR0917 - one argument per option
     if as_json:
         console.show_json(
             imports_json(
-                [one.report for one in imported if one.report], [one.error for one in imported if one.error]
+                [one.report for one in imported if one.report],
+                [problem for one in imported for problem in one.problems],
             )
         )
     for one in imported:
         if one.report and not as_json:
             show_import(one.report, one.notes)
         if one.report and save_map:
-            beside = mapping_beside(Path(one.file))
-            save_mapping(beside, one.report.mapping)
-            console.say(f"the mapping is kept in {beside}")
-        if one.error:
-            console.show_error(one.error)
-    if any(one.error for one in imported):
+            place = mapping_of(one.file)
+            save_mapping(place, one.report.mapping)
+            console.say(f"the mapping is kept in {place}")
+        for problem in one.problems:
+            console.show_error(problem)
+    if any(one.problems for one in imported):
         sys.exit(1)
 
 
@@ -209,13 +225,13 @@ def _reading(  # noqa: PLR0913, PLR0917 - the options that two commands share
     sheet: str | None,
 ) -> dict[str, Any]:
     """Return how a file is to be read, with the mapping that lies beside it or was named."""
-    from messaging.audience.mapping_file import load_mapping, mapping_beside
+    from messaging.audience.mapping_file import load_mapping, mapping_of
 
     mapping: dict[str, list[str]] = {}
-    beside = mapping_beside(Path(file))
-    if mapping_file is not None or beside.is_file():
-        mapping = load_mapping(mapping_file or beside)
-        console.say(f"columns are read as {mapping_file or beside} says")
+    kept = mapping_of(file)
+    if mapping_file is not None or kept.is_file():
+        mapping = load_mapping(mapping_file or kept)
+        console.say(f"columns are read as {mapping_file or kept} says")
     given: dict[str, list[str]] = {}
     for value in columns or []:
         role, column = pair(value, "--map")

@@ -1,42 +1,18 @@
 """A campaign's definition: the file in git and the parameter form are this one model."""
 
-import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from schemas.base import OptionalText, Schema
+from schemas.durations import seconds_of
+from schemas.pacing import Pacing
 from schemas.states import AttemptState, Channel
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*([smhd])")
-
 MAX_TEMPLATE_SIZE = 200_000  # characters; Prefect takes 524,288 bytes of parameters in all
-
-
-class Pacing(Schema):
-    """How fast a campaign may go."""
-
-    rate: OptionalText = Field(
-        default="",
-        description="At most this many messages per second (s), minute (m), hour (h) or day (d), as in 50/s "
-        "or 3000/h. Empty: as fast as the account takes them.",
-        examples=["50/s", "3000/h"],
-    )
-
-    @field_validator("rate")
-    @classmethod
-    def _is_a_rate(cls, value: str) -> str:
-        match = _RATE.fullmatch(value.strip())
-        if value and (match is None or float(match[1]) == 0):
-            raise ValueError(f"{value!r} is not a rate: write a number, a slash and s, m, h or d, as in 50/s")
-        return value
-
-    @property
-    def per_second(self) -> float | None:
-        """Messages per second, or None for no limit."""
-        match = _RATE.fullmatch(self.rate.strip())
-        return float(match[1]) / _SECONDS[match[2]] if match else None
+MAX_ATTACHMENTS = 10
+MAX_ATTACHED_SIZE = 10_000_000  # bytes of all files together; base64 makes them a third larger in the message
+LONGEST_NOT_AFTER = 366 * 86400.0
 
 
 class CampaignSpec(Schema):
@@ -89,7 +65,20 @@ class CampaignSpec(Schema):
         description="Address that answers go to, when it is not the sender's.",
         examples=["help@example.org"],
     )
+    attachments: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list,
+        description="Paths of files that every message carries: at most 10, of 10 MB in all. They start from "
+        "where the paths of templates do, and are read once, when the campaign is planned.",
+        examples=[["terms.pdf"]],
+        max_length=MAX_ATTACHMENTS,
+    )
     pacing: Pacing = Field(default_factory=Pacing, description="How fast to go.")
+    not_after: OptionalText = Field(
+        default="",
+        description="After this time, counted from the planning, nothing more is sent and the campaign is "
+        "paused: 4h, 2d. Empty: no limit.",
+        examples=["4h", "2d"],
+    )
     batch_size: int | Literal["auto"] = Field(
         default="auto",
         description="Recipients per task run. auto: some seconds of sending, at least 500, "
@@ -106,6 +95,13 @@ class CampaignSpec(Schema):
         if isinstance(value, int) and not 1 <= value <= 100_000:  # noqa: PLR2004 - the bounds say themselves
             raise ValueError("batch_size is auto or a number from 1 to 100000")
         return value
+
+    @field_validator("not_after")
+    @classmethod
+    def _is_a_time(cls, value: str) -> str:
+        if value.strip() and not 0 < seconds_of(value) <= LONGEST_NOT_AFTER:
+            raise ValueError("not_after is longer than nothing and at most 366d; leave it out for no limit")
+        return value.strip()
 
     @model_validator(mode="after")
     def _has_content(self) -> "CampaignSpec":

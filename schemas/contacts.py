@@ -113,7 +113,7 @@ class WatchRequest(ImportOptions):
     )
 
 
-class ReadAs(Schema):
+class ReadColumn(Schema):
     """What was understood of one column of a file."""
 
     column: str = Field(description="Its name in the header.")
@@ -134,7 +134,7 @@ class Warned(Schema):
 
 
 class ImportReport(Schema):
-    """Counts of one file: `rows` = `imported` + `duplicates` + `refused`."""
+    """Counts of one file; of a loaded one, `rows` = `imported` + `duplicates` + `refused`."""
 
     import_id: int
     audience: str
@@ -153,16 +153,21 @@ class ImportReport(Schema):
     )
     new: int = Field(default=0, description="Of them, contacts the ledger had not known.")
     refused: int = Field(description="Rows kept apart, each with its reason.")
-    duplicates: int = Field(description="Good rows merged into another row with the same address.")
+    duplicates: int = Field(
+        description="Good rows that repeat the address of another one; loaded, they are merged into it."
+    )
     reasons: dict[str, int] = Field(description="Refused rows by reason.")
     warnings: list[Warned] = Field(default_factory=list)
-    columns: list[ReadAs] = Field(description="Each column of the file, in its order.")
+    columns: list[ReadColumn] = Field(description="Each column of the file, in its order.")
     without_consent: int = Field(
         default=0, description="Contacts of this file whom no campaign writes to: nobody recorded a consent."
     )
     contract: ContractResult | None = Field(default=None, description="None when it was not asked.")
     refused_file: str = Field(default="", description="CSV of the refused rows; empty: there are none.")
     contract_page: str = Field(default="", description="HTML page of the contract's result.")
+    problem: str = Field(
+        default="", description="What could not be written for people after the load, which stands."
+    )
     seconds: float
 
     @property
@@ -186,7 +191,7 @@ class Verification(Schema):
     refused: int
     reasons: dict[str, int]
     warnings: list[Warned]
-    columns: list[ReadAs]
+    columns: list[ReadColumn]
 
 
 class VerifiedAddress(Schema):

@@ -42,6 +42,7 @@ class Warn(StrEnum):
     EMAIL_TYPO = "e-mail: domain likely mistyped"
     EMAIL_MIXED_SCRIPTS = "e-mail: letters of several scripts"  # UTS 39: may pass for another address
     PHONE_DROPPED = "phone: cannot be used, kept as an attribute"  # beside a good e-mail address
+    PHONE_WITHOUT_COUNTRY = "phone: no country code, kept as an attribute; give --region"
     PHONE_SEVERAL = "phone: several, the first good one taken"
     NAME_FORMULA = "name: looks like a formula"
     NAME_MIXED_SCRIPTS = "name: letters of several scripts"

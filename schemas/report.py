@@ -88,6 +88,25 @@ class Slowdown(Schema):
     reason: str = Field(description="The answer's codes, as in 421 4.7.28.")
 
 
+class Decision(Schema):
+    """What was decided about a campaign after its planning."""
+
+    at: datetime
+    who: str = Field(description="The person and machine, a flow run, or Outflow itself.")
+    said: str = Field(description="What was decided, as in `paused: lunch`.")
+
+
+class Controlled(Schema):
+    """What a command changed about a campaign."""
+
+    campaign: str
+    number: int = Field(description="The campaign's, as `outflow status` shows it.")
+    state: CampaignState
+    changed: bool = Field(description="False when it was so already.")
+    recipients: int = Field(description="Recipients whose state the command changed.")
+    said: str = Field(description="The same, in a sentence.")
+
+
 class CampaignReport(Schema):
     """A campaign's figures, all from the ledger."""
 
@@ -102,6 +121,10 @@ class CampaignReport(Schema):
     finished_at: datetime | None
     seconds: float = Field(description="From the first message to the last answer so far.")
     paused_because: str | None = None
+    deferred: int = Field(default=0, description="Of the queued, those whose next turn is not yet due.")
+    next_turn_at: datetime | None = Field(default=None, description="When the first of the deferred is due.")
+    slowdowns: list[Slowdown] = Field(default_factory=list, description="Limits that are tighter for now.")
+    decisions: list[Decision] = Field(default_factory=list, description="The last ones, oldest first.")
 
     @property
     def success_percent(self) -> float | None:
@@ -126,6 +149,7 @@ class Preflight(Schema):
     empty_fields: dict[str, int] = Field(
         description="Merge fields of the templates that some contacts have no value for, and how many."
     )
+    attachments: dict[str, int] = Field(description="Files that every message carries, and their bytes.")
     seconds_at_least: float | None = Field(
         description="Time the campaign's own rate asks for; None: no limit."
     )

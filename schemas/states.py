@@ -66,7 +66,7 @@ class SuppressionReason(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What became of an attempt after the provider's answer, or what a person decided about it."""
+    """What became of an attempt after the provider's answer, or what was decided about it or its campaign."""
 
     DELIVERED = "delivered"
     BOUNCED = "bounced"
@@ -75,3 +75,8 @@ class EventKind(StrEnum):
     CLICKED = "clicked"
     UNSUBSCRIBED = "unsubscribed"
     REQUEUED = "requeued"
+    RESOLVED = "resolved"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    CANCELLED = "cancelled"
+    PACED = "paced"

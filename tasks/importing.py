@@ -23,7 +23,7 @@ from prefect.filesystems import ReadableFileSystem, WritableFileSystem
 from messaging.audience import importing, sources
 from messaging.audience.contract import breach_sentence
 from messaging.audience.progress import running
-from messaging.audience.sources import Found
+from messaging.audience.sources import FoundFile
 from messaging.errors import ContractBreach, InputError, MessagingError
 from messaging.reports.import_markdown import import_markdown
 from messaging.settings import settings
@@ -38,43 +38,57 @@ _log = logging.getLogger("messaging.progress")  # the tree that Prefect forwards
 
 PROGRESS_SECONDS = 5.0  # a shorter import shows none
 _BLOCK = "block:"
+_MOST_EXPLAINED, _MOST_NAMED = 5, 50  # files that failed, in an error
 
 
 @task(cache_policy=NO_CACHE)
-async def find_files(references: list[str]) -> list[Found]:
+async def find_files(references: list[str]) -> list[FoundFile]:
     """Return the files that paths and patterns name."""
-    return [Found(reference, "") for reference in await in_thread(sources.find_files, references)]
+    return [FoundFile(reference, "") for reference in await in_thread(sources.find_files, references)]
 
 
 @task(task_run_name="new-files-of-{request.folder}", cache_policy=NO_CACHE)
-async def find_new_files(request: WatchRequest) -> list[Found]:
+async def find_new_files(request: WatchRequest) -> list[FoundFile]:
     """Return the files of a folder that its audience has not been given yet."""
     return await in_thread(lambda: importing.new_sources(engine(), request))
 
 
-async def import_each(options: ImportOptions, files: list[Found]) -> list[ImportReport]:
-    """Import files one after the other, a task run each; then raise the first failure.
+async def import_each(options: ImportOptions, files: list[FoundFile]) -> list[ImportReport]:
+    """Import files one after the other, a task run each; then raise what failed.
 
     One file that cannot be used, or breaks the contract, does not stop the others.
     """
-    reports, failures = [], []
+    reports: list[ImportReport] = []
+    failures: list[tuple[str, MessagingError]] = []
     for file in files:
         try:
             report = await import_file(options, file)
             await report_import(report)
         except MessagingError as error:
-            failures.append(error)
+            failures.append((file.name, error))
             continue
         reports.append(report)
+        if report.problem:
+            _log.warning("%s: %s", file.name, report.problem)
         if report.contract is not None and not report.loaded and not report.contract.holds:
-            failures.append(ContractBreach(breach_sentence(report), report.import_id))
+            failures.append((file.name, ContractBreach(breach_sentence(report), report.import_id)))
     if failures:
-        raise failures[0]
+        raise failures[0][1] if len(files) == 1 else _several(failures, len(files))
     return reports
 
 
+def _several(failures: list[tuple[str, MessagingError]], files: int) -> MessagingError:
+    """Say which of several files failed, and why the first ones did."""
+    explained = failures[:_MOST_EXPLAINED]
+    said = "; ".join(str(error) if name in str(error) else f"{name}: {error}" for name, error in explained)
+    if len(failures) > _MOST_EXPLAINED:
+        said += "; and " + ", ".join(name for name, _ in failures[_MOST_EXPLAINED:_MOST_NAMED])
+        said += f" and {len(failures) - _MOST_NAMED} more" if len(failures) > _MOST_NAMED else ""
+    return InputError(f"{len(failures)} of {files} files failed: {said}")
+
+
 @task(task_run_name="import-{file.name}-into-{options.audience}", cache_policy=NO_CACHE)
-async def import_file(options: ImportOptions, file: Found) -> ImportReport:
+async def import_file(options: ImportOptions, file: FoundFile) -> ImportReport:
     """Read, judge and load one contacts file."""
     async with _here(file.reference) as path, _progress(path):
         return await in_thread(

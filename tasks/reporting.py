@@ -17,7 +17,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from messaging.reports import numbers
-from messaging.reports.markdown import campaign_markdown
+from messaging.reports.markdown import campaign_markdown, holding_up
 from messaging.storage.engine import engine
 from schemas.report import CampaignReport
 from tasks.guarding import in_thread
@@ -60,12 +60,16 @@ async def _update(campaign_id: int, artifact: UUID) -> None:
 async def _show(campaign_id: int, artifact: UUID) -> None:
     report = await in_thread(lambda: numbers.campaign_report(engine(), campaign_id))
     planned, left = report.totals.planned, report.totals.unfinished
+    figures = (
+        f"{planned - left:,} of {planned:,} recipients done: {report.totals.accepted:,} accepted, "
+        f"{report.totals.rejected:,} rejected, {report.totals.unknown:,} unknown; "
+        f"{report.messages_per_second:,.0f} per second"
+    )
+    paused = [f"Paused because {report.paused_because}"] if report.paused_because else []
     await aupdate_progress_artifact(
         artifact,
         100.0 * (planned - left) / planned if planned else 100.0,
-        f"{planned - left:,} of {planned:,} recipients done: {report.totals.accepted:,} accepted, "
-        f"{report.totals.rejected:,} rejected, {report.totals.unknown:,} unknown; "
-        f"{report.messages_per_second:,.0f} per second.",
+        f"{'. '.join([figures, *paused, *holding_up(report)])}.",
     )
 
 

@@ -26,13 +26,15 @@ async def open_run(campaign_id: int) -> AsyncIterator[CampaignRun]:
     campaign = await in_thread(lambda: campaign_numbered(engine(), campaign_id))
     account = await load_account(campaign.spec.account)
     async with account.open() as pool:
-        yield await in_thread(lambda: CampaignRun(engine(), campaign_id, account.sender_header, pool))
+        run = await in_thread(lambda: CampaignRun(engine(), campaign_id, account.sender_header, pool))
+        async with run:
+            yield run
 
 
-async def due_batches(campaign_id: int, chosen: list[int] | None) -> AsyncIterator[list[int]]:
-    """Yield the batches that can be sent now, waiting for deferred recipients, until none is left."""
+async def due_batches(run: CampaignRun, chosen: list[int] | None) -> AsyncIterator[list[int]]:
+    """Yield the batches that can be sent now, waiting for those that cannot yet, until none is left."""
     with guarded():
-        async for numbers in next_work(engine(), campaign_id, chosen):
+        async for numbers in next_work(run, chosen):
             yield numbers
 
 

@@ -20,7 +20,7 @@ from messaging import sandbox
 from messaging.audience.importing import import_file
 from messaging.reports.numbers import all_reports
 from schemas.contacts import ImportOptions
-from tests.fakes.scripted_smtp import ScriptedSmtp
+from tests.fakes.scripted_smtp import ScriptedSmtp, says
 
 OUTFLOW = Path(sys.executable).with_name("outflow")
 STATES = {"queued", "dispatched", "accepted", "rejected", "unknown", "suppressed", "cancelled"}
@@ -138,6 +138,21 @@ def customers(ledger: Engine, contacts: Path) -> None:
     import_file(ledger, options, contacts, folder=contacts.parent / "home")
 
 
+@pytest.fixture
+def to_readers(ledger: Engine, campaign: Path, tmp_path: Path) -> Callable[[int, str], Path]:
+    """Import so many readers, and write a campaign to them that has this line too."""
+
+    def made(n: int, line: str) -> Path:
+        file = tmp_path / "readers.csv"
+        file.write_text("email,name\n" + "".join(f"reader{i}@example.org,Reader {i}\n" for i in range(n)))
+        options = ImportOptions(audience="customers", consent="a form")
+        import_file(ledger, options, file, folder=tmp_path / "home")
+        campaign.write_text(f"{CAMPAIGN}{line}\n")
+        return campaign
+
+    return made
+
+
 @pytest.mark.usefixtures("ledger")
 def test_from_an_empty_installation_to_a_report(
     outflow_up: Run, contacts: Path, campaign: Path, tmp_path: Path, surroundings: dict[str, str]
@@ -199,9 +214,71 @@ def test_from_an_empty_installation_to_a_report(
     assert outflow("status", "spring-offer", "--json").said == retried
     assert outflow("status", "--json").said == {"campaigns": [retried]}
     report = outflow("report", "spring-offer", "--json").said
-    assert report.keys() == FIGURES | {"reasons", "excluded", "unknown_recipients"}
+    assert report.keys() == FIGURES | {"reasons", "excluded", "decisions", "unknown_recipients"}
     assert report["unknown_recipients"] == ["drop.flo@example.org"]
     assert report["reasons"]["550 5.1.1"] == 1
+
+
+async def test_paused_by_another_process_a_campaign_stops_and_resumed_it_sends_the_rest(
+    outflow_up: Run, to_readers: Callable[..., Path], tmp_path: Path
+):
+    async def outflow(*arguments: str | Path) -> Done:
+        return await asyncio.to_thread(outflow_up, *arguments, "--json")
+
+    campaign = to_readers(40, "pacing: {rate: 4/s}")
+    with sandbox.running(tmp_path / "outbox") as server:
+        settings = ["host=127.0.0.1", f"port={server.port}", "security=none", "sender=news@example.org"]
+        assert (await outflow("account", "add", "smtp", "main", *settings)).code == 0
+
+        sending = asyncio.create_task(outflow("send", campaign))
+        while server.received() < 3 and not sending.done():  # noqa: ASYNC110 - another process sends
+            await asyncio.sleep(0.05)
+        paused = (await outflow("pause", "spring-offer", "--because", "a wrong price")).said
+        assert (paused["state"], paused["changed"]) == ("paused", True)
+        (await sending).failed_with("is paused (a wrong price, by ")
+        before = server.received()
+        assert 3 <= before < 40
+        assert (await outflow("pace", "spring-offer", "--free")).said["changed"]
+
+        resumed = (await outflow("resume", "spring-offer")).said
+        assert (resumed["state"], resumed["accepted"]) == ("finished", 40)
+        copies = [file.read_text() for file in (server.outbox / "new").iterdir()]
+        assert (
+            len({copy.split("X-Sandbox-Rcpt-To: ")[1].split("\n")[0] for copy in copies}) == len(copies) == 40
+        )
+
+        (await outflow("resume", "spring-offer")).failed_with("nothing of campaign 'spring-offer' is missing")
+
+
+async def test_of_a_chosen_batch_only_those_in_the_chosen_state_are_sent_to_again(
+    outflow_up: Run, to_readers: Callable[..., Path], tmp_path: Path
+):
+    async def outflow(*arguments: str | Path) -> Done:
+        return await asyncio.to_thread(outflow_up, *arguments, "--json")
+
+    campaign = to_readers(6, "batch_size: 2")
+    # Of each batch of two, the first is refused.
+    smtp = ScriptedSmtp({"RCPT": [says("550 5.7.1 no"), None] * 3})
+    async with smtp.running():
+        settings = ["host=127.0.0.1", "security=none", "sender=news@example.org", "connections=1"]
+        await outflow("account", "add", "smtp", "main", f"port={smtp.port}", *settings)
+        sent = (await outflow("send", campaign)).said
+        assert (sent["accepted"], sent["rejected"]) == (3, 3)
+    with sandbox.running(tmp_path / "outbox") as server:
+        await outflow("account", "add", "smtp", "main", f"port={server.port}", *settings)
+        for arguments, sentence in (
+            (["--batch", "4", "--state", "rejected"], "has no batch 4: it has 1 to 3"),
+            (
+                ["--batch", "2", "--state", "unknown"],
+                "nobody in batch 2 of campaign 'spring-offer' is unknown",
+            ),
+            (["--batch", "2"], "nothing of batch 2 of campaign 'spring-offer' is missing"),
+        ):
+            (await outflow("retry", "spring-offer", *arguments)).failed_with(sentence)
+        assert server.received() == 0
+
+        retried = (await outflow("retry", "spring-offer", "--batch", "2", "--state", "rejected")).said
+        assert (retried["accepted"], retried["rejected"], server.received()) == (4, 2, 1)
 
 
 async def test_an_account_lives_and_its_password_shows_nowhere(outflow_up: Run):

@@ -52,6 +52,8 @@ _OTHER_DIGITS = (
     r"|^\d{5}-\d{3,4}$|^\d{3}-\d{4}$"  # a postal code: US, BR, JP
     r"|^1[4-9]\d{8}(?:\d{3})?$|^\d{7}$"  # seconds since 1970; too short to tell
 )
+_FIGURE = r"^[^\p{L}@]*\d[^\p{L}@]*$"
+_SHORT_FIGURE = r"^[^\p{L}@\d]*(?:\d[^\p{L}@\d]*){1,4}$"
 _NAME = (
     r"^\p{Lu}[\p{L}'\u2019.-]*\p{Ll}"
     r"(?: (?:\p{Lu}\.|\p{Lu}[\p{L}'\u2019.-]*|de|del|della|da|dos|di|du|la|van|von|der|den|ter|af|al|bin|y))*"
@@ -116,6 +118,26 @@ def share_possible(role: str, values: pl.Series) -> float:
         judged = judge_statuses(frame["value"]).filter(pl.col("status").is_not_null())
         return _share(frame, value.is_in(judged["given"].implode()))
     return _share(frame, value.str.contains(r"\p{L}"))
+
+
+def share_otherwise(role: str, values: pl.Series) -> float:
+    """Return the share of values that clearly are something else than such an address; 0 without values.
+
+    A name, a date, a figure, a yes or a no is something else; "none yet" and "ada at example" are bad ones.
+    """
+    frame = values.to_frame("value")
+    if frame.is_empty():
+        return 0.0
+    value = pl.col("value")
+    consents = judge_consents(frame["value"]).filter(pl.col("consent").is_not_null())
+    statuses = judge_statuses(frame["value"]).filter(pl.col("status").is_not_null())
+    words = pl.concat([consents["given"], statuses["given"]])
+    figure = value.str.contains(_FIGURE) if role == "email" else value.str.contains(_SHORT_FIGURE)
+    other = value.str.contains(_EMAILS) if role == "phone" else pl.lit(value=False)
+    return _share(
+        frame,
+        figure | other | value.is_in(words.implode()) | value.str.contains(_DATE) | value.str.contains(_NAME),
+    )
 
 
 def _share(frame: pl.DataFrame, like: pl.Expr) -> float:

@@ -4,8 +4,9 @@ import hashlib
 import io
 import os
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import polars as pl
 from sqlalchemy import Connection, Engine
 
 from messaging.audience.contract import evaluation, is_asked, metrics
-from messaging.audience.merging import contacts_of, refused_of
 from messaging.audience.progress import tracked
 from messaging.audience.screening import Screening, screened
-from messaging.audience.sources import Found, new_files
-from messaging.errors import InputError
+from messaging.audience.sources import FoundFile, new_files
+from messaging.audience.staging import contacts_of, refused_of
+from messaging.errors import DatabaseError, InputError, MessagingError
+from messaging.private_file import open_private
 from messaging.reports.contract_page import contract_html
 from messaging.storage import audiences, imports
 from messaging.storage.failing import cancel_statement, database_errors
@@ -50,9 +52,10 @@ def import_file(  # noqa: PLR0913 - the last two are for the record
     contract's page are written under `folder`. `source` names the file and its version where it came from;
     `actor` is who accepts a breach of the contract.
 
+    What cannot be written there does not undo a load: it is the report's `problem`.
+
     Raises:
-        InputError: The file or the options cannot be used; nothing was written. (When the disk is full after
-            the load, the load stands.)
+        InputError: The file or the options cannot be used; nothing was written.
         ContractError: The contract could not be judged; nothing was written, so calling again is safe.
         DatabaseError: The ledger did not take it; nothing was written, so calling again is safe.
     """
@@ -87,15 +90,10 @@ def import_file(  # noqa: PLR0913 - the last two are for the record
         summary = screening.summary.as_dict()
         imports.finish(connection, report, summary, screening.notes)
         progress.go_on()
-    if report.refused_file:
-        imports.write_refused(engine, report.import_id, Path(report.refused_file))
-    if report.contract_page:
-        page = contract_html(report, summary, last)
-        Path(report.contract_page).write_text(page, encoding="utf-8")
-    return report
+    return _with_files(engine, report, summary, last)
 
 
-def new_sources(engine: Engine, request: WatchRequest) -> list[Found]:
+def new_sources(engine: Engine, request: WatchRequest) -> list[FoundFile]:
     """Return the files of a watched folder that its audience has not been given yet.
 
     Raises:
@@ -153,6 +151,8 @@ def _load(
             audience_id=audience_id, import_id=import_id, on_duplicate=options.on_duplicate
         )
         summary.imported, summary.duplicates = merged.imported, merged.duplicates
+        if merged.differing:
+            screening.columns.notes.append(_differing(merged.differing))
         summary.reasons.update(merged.refused)
         result = judge.result(metrics(contract, summary.as_dict(), last)) if judge else None
     loaded = result is None or result.holds or bool(options.accept_breach)
@@ -161,7 +161,7 @@ def _load(
     else:
         savepoint.rollback()
         summary.reasons.subtract(merged.refused)
-        merged = Merged(imported=0, new=0, duplicates=0, refused={}, without_consent=0)
+        merged = Merged(0, 0, merged.duplicates, {}, 0)
     staging.keep_refused(import_id)
     if result is not None and not result.holds and loaded:
         result = result.model_copy(
@@ -181,12 +181,40 @@ def _load(
         duplicates=merged.duplicates,
         reasons=dict((+summary.reasons).most_common()),
         warnings=summary.warned(),
-        columns=screening.read_as(),
+        columns=screening.read_columns(),
         without_consent=merged.without_consent,
         contract=result,
         seconds=0.0,
     )
     return report, last
+
+
+def _with_files(
+    engine: Engine, report: ImportReport, summary: Mapping[str, Any], last: Mapping[str, Any] | None
+) -> ImportReport:
+    """Write what people read, and return the report with what could not be written."""
+    missing: dict[str, str] = {}
+    try:
+        if report.refused_file:
+            with database_errors():
+                imports.write_refused(engine, report.import_id, Path(report.refused_file))
+    except MessagingError as error:
+        missing["refused_file"] = f"the refused rows are kept in the ledger only: {error}"
+    try:
+        if report.contract_page:
+            with open_private(Path(report.contract_page)) as page:
+                page.write(contract_html(report, summary, last))
+    except OSError as error:
+        missing["contract_page"] = f"the contract's page cannot be written ({error.strerror})"
+    if not missing:
+        return report
+    stands = "the file is loaded, but " if report.loaded else ""
+    report = report.model_copy(
+        update={**dict.fromkeys(missing, ""), "problem": stands + "; ".join(missing.values())}
+    )
+    with suppress(DatabaseError), database_errors():
+        imports.note_problem(engine, report)
+    return report
 
 
 def _places(report: ImportReport, folder: Path) -> dict[str, str]:
@@ -207,6 +235,14 @@ def _make_folders(folder: Path) -> None:
             raise InputError(f"{place} cannot be made ({error.strerror}): set OUTFLOW_HOME") from None
         if not os.access(place, os.W_OK | os.X_OK):
             raise InputError(f"{place} cannot be written to: set OUTFLOW_HOME")
+
+
+def _differing(rows: int) -> str:
+    some = "1 row repeats" if rows == 1 else f"{rows:,} rows repeat"
+    return (
+        f"{some} the address of a row above with another name or another value in some column: the first was "
+        "kept; with --on-duplicate update the last is"
+    )
 
 
 def _asked(options: ImportOptions) -> dict[str, object]:

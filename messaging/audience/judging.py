@@ -268,6 +268,10 @@ def _reason(basis: Basis) -> pl.Expr:
     )
 
 
+def _without_country() -> pl.Expr:
+    return (pl.col("phone_reason") == Reason.PHONE_NO_COUNTRY.value).fill_null(value=False)
+
+
 def _warnings() -> list[tuple[Warn, pl.Expr]]:
     return [
         (Warn.EMAIL_MENDED, pl.col("email_mended")),
@@ -276,7 +280,8 @@ def _warnings() -> list[tuple[Warn, pl.Expr]]:
         (Warn.EMAIL_DISPOSABLE, pl.col("email_disposable")),
         (Warn.EMAIL_TYPO, pl.col("email_typo").is_not_null()),
         (Warn.EMAIL_MIXED_SCRIPTS, pl.col("email_mixed_scripts")),
-        (Warn.PHONE_DROPPED, pl.col("phone_bad")),
+        (Warn.PHONE_DROPPED, pl.col("phone_bad") & ~_without_country()),
+        (Warn.PHONE_WITHOUT_COUNTRY, pl.col("phone_bad") & _without_country()),
         (Warn.PHONE_SEVERAL, pl.col("phone_several")),
         (Warn.NAME_FORMULA, is_formula(pl.col("name"))),
         (Warn.NAME_MIXED_SCRIPTS, mixes_scripts(pl.col("name"))),

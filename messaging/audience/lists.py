@@ -7,9 +7,8 @@ from pathlib import Path
 from pydantic import ValidationError
 from sqlalchemy import Connection, Engine, SelectBase, except_, union
 
-from messaging.audience import filters
 from messaging.errors import InputError
-from messaging.storage import audiences, campaigns
+from messaging.storage import audiences, campaigns, filters
 from messaging.yaml_file import read_yaml
 from schemas.audience import AudienceDetails, AudienceLine, AudienceSpec, Changed, Counted, Kind, Saved
 from schemas.problems import first_problem

@@ -1,7 +1,8 @@
 """Which column holds what, kept as YAML beside the contacts file and used again."""
 
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import yaml
 
@@ -15,9 +16,24 @@ _COMMENT = (
 )
 
 
-def mapping_beside(file: Path) -> Path:
-    """Return where the mapping of a contacts file is kept: `people.columns.yaml` for `people.csv`."""
+def mapping_of(reference: str) -> Path:
+    """Return where the mapping of a contacts file is kept: `people.columns.yaml` for `people.csv`.
+
+    That of a file elsewhere, in a bucket or a storage block, is kept in the current folder.
+    """
+    is_elsewhere = "://" in reference or reference.startswith("block:")
+    file = Path(PurePosixPath(reference).name) if is_elsewhere else Path(reference)
     return file.with_suffix(".columns.yaml")
+
+
+def check_place(mapping: Path) -> None:
+    """Check that a mapping can be written, before the work whose fruit it is.
+
+    Raises:
+        InputError: It cannot.
+    """
+    if not os.access(mapping if mapping.exists() else mapping.parent, os.W_OK):
+        raise InputError(f"{mapping} may not be written: leave --save-map out")
 
 
 def save_mapping(path: Path, mapping: Mapping[str, Sequence[str]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from messaging.audience.columns import Columns, find_columns
+from messaging.audience.columns import Columns, find_columns, with_late_columns
 from messaging.audience.fields import field_name
 from messaging.audience.files.layout import Layout, ReadOptions, cell
 from messaging.audience.files.opening import open_file
@@ -16,7 +16,7 @@ from messaging.audience.judging import Basis, judge
 from messaging.audience.phones import check_region
 from messaging.audience.progress import Progress
 from messaging.audience.summary import Summary
-from schemas.contacts import ImportOptions, ReadAs
+from schemas.contacts import ImportOptions, ReadColumn
 
 
 @dataclass(slots=True)
@@ -36,11 +36,11 @@ class Screening:
         """What the person should know of how the file was read; they may show cells."""
         return [*self.layout.notes, *self.columns.notes]
 
-    def read_as(self) -> list[ReadAs]:
+    def read_columns(self) -> list[ReadColumn]:
         """Say of each column what it was read as, in the file's order."""
         roles = {place: role for role, places in self.columns.roles.items() for place in places}
         return [
-            ReadAs(
+            ReadColumn(
                 column=column,
                 role=roles.get(place, "attribute" if place in self.used else "empty"),
                 how=self.columns.how.get(place, ""),
@@ -84,10 +84,13 @@ def _judged(
 ) -> Iterator[pl.DataFrame]:
     for chunk in chunks:
         progress.go_on()
-        judged = judge(chunk, screening.columns, basis)
-        screening.summary.add(judged)
         unseen = [cell(i) for i in range(len(screening.columns.header)) if i not in screening.used]
         holds = chunk.select((pl.col(unseen).str.strip_chars() != "").any())
-        screening.used |= {int(name.removeprefix("cell_")) for name in unseen if holds[name][0]}
+        late = {int(name.removeprefix("cell_")) for name in unseen if holds[name][0]}
+        if late and screening.used:
+            screening.columns = with_late_columns(screening.columns, chunk, late)
+        screening.used |= late
+        judged = judge(chunk, screening.columns, basis)
+        screening.summary.add(judged)
         progress.judged(chunk.height, share())
         yield judged

@@ -2,10 +2,10 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,7 +30,7 @@ _MAX_BYTES = 10 * 1024**3  # of a file that is fetched
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """A file to import."""
 
     reference: str
@@ -77,33 +77,42 @@ def find_files(references: list[str]) -> list[str]:
     return list(found)
 
 
-def new_files(folder: str, pattern: str, known: set[str]) -> list[Found]:
+def new_files(folder: str, pattern: str, known: set[str]) -> list[FoundFile]:
     """Return the files of a folder or bucket that are not among the `known` sources, oldest name first.
 
-    A file changed in the last seconds is left for the next time: it may still be being written.
+    A file of this machine that changed in the last seconds is left for the next time: it may still be being
+    written. Object stores show an object only when it is whole.
 
     Raises:
         InputError: The folder cannot be read.
     """
     system, root = _system(folder)
+    is_here = "://" not in folder or folder.startswith("file:")
     protocol = folder.split("://", maxsplit=1)[0] + "://" if "://" in folder else ""
-    try:
-        if not system.isdir(root):
-            raise InputError(f"there is no folder {folder}: check the path")
-        listed: list[dict[str, Any]] = system.ls(root, detail=True)
-    except (OSError, PermissionError) as error:
-        raise InputError(f"{folder} cannot be listed ({type(error).__name__})") from None
     found = []
-    for entry in sorted(listed, key=lambda entry: str(entry["name"])):
+    for entry in sorted(_listed(system, root, folder), key=lambda entry: str(entry["name"])):
         name = PurePosixPath(entry["name"]).name
         if entry["type"] != "file" or name.startswith(_UNMEANT) or not PurePosixPath(name).match(pattern):
             continue
-        if not _is_settled(entry):
+        if str(entry["name"]).strip("/") == root.strip("/") or (is_here and not _is_settled(entry)):
             continue
-        one = Found(protocol + str(entry["name"]), _version(entry))
+        one = FoundFile(protocol + str(entry["name"]), _version(entry))
         if one.source not in known:
             found.append(one)
     return found
+
+
+def _listed(system: AbstractFileSystem, root: str, folder: str) -> list[dict[str, Any]]:
+    """List a folder as it is now; a prefix of a bucket that has no object yet is an empty one."""
+    with _failing(f"{folder} cannot be listed"):
+        system.invalidate_cache()  # a worker lives for weeks, and what it knew of a bucket is old
+        if system.isdir(root):
+            listed: list[dict[str, Any]] = system.ls(root, detail=True)
+            return listed
+        bucket = root.strip("/").partition("/")[0]
+        if folder.startswith("file:") or "://" not in folder or not system.isdir(bucket):
+            raise InputError(f"there is no folder {folder}: check the path")
+        return []
 
 
 @contextmanager
@@ -123,16 +132,28 @@ def fetched(reference: str) -> Iterator[Path]:
 
 
 def _fetch(system: AbstractFileSystem, remote: str, path: Path, reference: str) -> None:
+    with _failing(f"{reference} cannot be fetched"):
+        try:
+            size = system.size(remote)
+            if size is not None and size > _MAX_BYTES:
+                raise InputError(f"{reference} is larger than {_MAX_BYTES // 1024**3} GB")
+            with system.open(remote, "rb") as given, path.open("wb") as copy:
+                shutil.copyfileobj(given, copy, 1024**2)
+        except FileNotFoundError:
+            raise InputError(f"there is no file {reference}: check the address") from None
+
+
+@contextmanager
+def _failing(what: str) -> Iterator[None]:
+    """Replace what a store's library raises, whose text may hold keys, by its type."""
     try:
-        size = system.size(remote)
-        if size is not None and size > _MAX_BYTES:
-            raise InputError(f"{reference} is larger than {_MAX_BYTES // 1024**3} GB")
-        with system.open(remote, "rb") as given, path.open("wb") as copy:
-            shutil.copyfileobj(given, copy, 1024**2)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {reference}: check the address") from None
-    except OSError as error:
-        raise InputError(f"{reference} cannot be fetched ({type(error).__name__})") from None
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - each store's library has a tree of errors of its own
+        raise InputError(
+            f"{what} ({type(error).__name__}): check the address, the keys and the network"
+        ) from None
 
 
 @contextmanager
@@ -149,7 +170,8 @@ def _is_pattern(reference: str) -> bool:
 def _glob(reference: str) -> list[str]:
     system, pattern = _system(reference)
     protocol = reference.split("://", maxsplit=1)[0]
-    return sorted(f"{protocol}://{match}" for match in system.glob(pattern))
+    with _failing(f"{reference} cannot be listed"):
+        return sorted(f"{protocol}://{match}" for match in system.glob(pattern))
 
 
 def _system(reference: str) -> tuple[AbstractFileSystem, str]:
@@ -165,12 +187,7 @@ def _system(reference: str) -> tuple[AbstractFileSystem, str]:
 
 
 def _is_settled(entry: dict[str, Any]) -> bool:
-    changed = entry.get("mtime") or entry.get("LastModified") or entry.get("last_modified")
-    if isinstance(changed, int | float):
-        changed = datetime.fromtimestamp(changed, UTC)
-    if not isinstance(changed, datetime):
-        return True  # object stores show an object only when it is whole
-    return (datetime.now(UTC) - changed).total_seconds() >= _SETTLED_SECONDS
+    return time.time() - float(entry["mtime"]) >= _SETTLED_SECONDS
 
 
 def _version(entry: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from schemas.reasons import Warn
 FIRST_ROWS = 5
 MOST_TYPOS = 20
 MOST_DOMAINS = 50
-_REMEMBERED = 10_000  # distinct texts per tally: a file of domains that occur once costs no more memory
+MOST_REMEMBERED = 10_000  # distinct texts per tally: a file of domains that occur once costs no more memory
 
 _WARNINGS = {warn.name.lower(): warn for warn in Warn}  # by the column of judged rows
 _COLUMNS = [
@@ -112,7 +112,7 @@ def _tally(so_far: pl.DataFrame | None, texts: pl.Series) -> pl.DataFrame:
     counts = texts.drop_nulls().alias("text").value_counts(name="rows").cast({"rows": pl.Int64})
     if so_far is not None:
         counts = pl.concat([so_far, counts]).group_by("text").agg(pl.col("rows").sum())
-    return counts if counts.height <= _REMEMBERED else counts.top_k(_REMEMBERED, by="rows")
+    return counts if counts.height <= MOST_REMEMBERED else counts.top_k(MOST_REMEMBERED, by="rows")
 
 
 def _most(tally: pl.DataFrame | None, number: int) -> dict[str, int]:

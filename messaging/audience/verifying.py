@@ -29,7 +29,7 @@ def verify_file(path: Path, options: ImportOptions) -> Verification:
             refused=summary.refused,
             reasons=dict(summary.reasons.most_common()),
             warnings=summary.warned(),
-            columns=screening.read_as(),
+            columns=screening.read_columns(),
         )
 
 

@@ -1,10 +1,13 @@
-"""Campaigns by name or number, or a sentence that says which there are."""
+"""Campaigns by name or number, or a sentence that says which there are and what can be done with them."""
 
-from sqlalchemy import Engine
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, Engine
 
 from messaging.errors import InputError
-from messaging.storage import campaigns
+from messaging.storage import batches, campaigns
 from messaging.storage.campaigns import Campaign
+from schemas.states import CampaignState
 
 _MOST_LISTED = 20
 
@@ -34,3 +37,46 @@ def campaign_numbered(engine: Engine, number: int) -> Campaign:
         if found is None:
             raise InputError(f"there is no campaign {number}; `outflow status` lists them")
         return found
+
+
+def refuse_cancelled(campaign: Campaign) -> None:
+    """Say that nothing more of a cancelled campaign is sent.
+
+    Raises:
+        InputError: It was cancelled.
+    """
+    if campaign.state is CampaignState.CANCELLED:
+        raise InputError(f"campaign {campaign.spec.name!r} was cancelled: give it a new name to send it anew")
+
+
+def refuse_late(campaign: Campaign, left: int) -> None:
+    """Say that it is too late to send to the recipients who are left.
+
+    Raises:
+        InputError: The campaign's time is over.
+    """
+    if not left or campaign.deadline is None or campaign.deadline > datetime.now(UTC):
+        return
+    deadline = campaign.deadline.astimezone(UTC)
+    instead = (
+        "a campaign of a new name"
+        if campaign.state is CampaignState.FINISHED
+        else "a later not_after in its definition, launched again"
+    )
+    raise InputError(
+        f"campaign {campaign.spec.name!r} was to be sent by {deadline:%Y-%m-%d %H:%M} UTC (not_after: "
+        f"{campaign.spec.not_after}), so nothing more is sent; who is left can still be reached by {instead}"
+    )
+
+
+def refuse_missing_batches(connection: Connection, campaign: Campaign, numbers: list[int] | None) -> None:
+    """Say which of these batches the campaign does not have.
+
+    Raises:
+        InputError: One of them is not there.
+    """
+    known = batches.numbers(connection, campaign.id)
+    missing = sorted(set(numbers or []) - set(known))
+    if missing:
+        there_are = f"it has 1 to {len(known)}" if known else "it has none"
+        raise InputError(f"campaign {campaign.spec.name!r} has no batch {missing[0]}: {there_are}")

@@ -1,27 +1,27 @@
 """One batch's writer: commits marks and answers of all connections together.
 
-Every connection that is waiting at that moment shares one transaction, which also carries the answers
-since the last one. So a message's answer is committed no later than the next message's mark, and a
-kill leaves at most one attempt per connection whose answer is unknown.
+Whatever the connections ask for while one round is on its way goes into the next, which starts as soon as
+the answer is there. A connection that records the last message's answer and marks the next one gets both
+into one round. So a kill leaves at most one attempt per connection whose answer is unknown.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from messaging.errors import CampaignStopped, DatabaseError, LeaseLost, MessagingError, Withdrawn
 from messaging.storage import attempts, batches
-from messaging.storage.attempts import Answer, Mark
-from messaging.storage.batches import HEARTBEAT_SECONDS, Lease
-from messaging.storage.failing import database_errors
+from messaging.storage.attempts import Answer, Mark, Round
+from messaging.storage.batches import HEARTBEAT_SECONDS, LEASE_SECONDS, Lease
+from messaging.storage.prepared import Prepared
 from schemas.states import AttemptState
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
+_STATEMENTS: Final = {"round": attempts.ROUND, "renew": batches.RENEW, "release": batches.RELEASE}
 _OUTAGE_SECONDS = 60.0  # a database that is away longer fails the batch
 _OUTAGE_NAP = 0.5
 _CLOSING_SECONDS = 15.0  # for the last round and the release
@@ -37,16 +37,20 @@ class BatchLedger:
         self._marks: dict[int, tuple[Mark, asyncio.Future[None]]] = {}
         self._answers: dict[int, Answer] = {}  # the last one counts
         self._doubtful: set[int] = set()  # marks whose commit is in doubt
-        self._wake = asyncio.Event()
+        self._renewal_is_due = False
         self._closing = False
         self._failure: MessagingError | None = None
-        # One thread, one connection: rounds follow each other, and the event loop goes on meanwhile.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"ledger-{lease.batch_id}")
+        self._connection: Prepared | None = None
+        self._heard_at = 0.0  # when the database last did what we asked
+        self._idle: asyncio.Future[None] | None = None  # the writer waits on it for something to do
+        self._heartbeat: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Start writing."""
+        self._heard_at = asyncio.get_running_loop().time()
         self._writer = asyncio.create_task(self._write())
+        self._beat()
         return self
 
     async def __aexit__(
@@ -59,26 +63,22 @@ class BatchLedger:
             DatabaseError: The last answers could not be written; they will be `unknown`.
         """
         self._closing = True
-        self._wake.set()
-        try:
-            if self._writer is not None:
-                # Bounded, so that a database that went silent does not keep us from stopping.
-                await asyncio.wait([self._writer], timeout=_CLOSING_SECONDS)
-                if not self._writer.done():
-                    self._writer.cancel()
-                    self._fail(DatabaseError("the ledger did not answer in time"))
-            if self._failure is None:
-                await self._run(lambda connection: batches.release(connection, self._lease))
-            elif error is None:
-                raise self._failure
-        finally:
-            self._thread.shutdown(wait=False)
+        self._stir()
+        if self._writer is not None:
+            # Bounded, so that a database that went silent does not keep us from stopping.
+            await asyncio.wait([self._writer], timeout=_CLOSING_SECONDS)
+            if not self._writer.done():
+                self._fail(DatabaseError("the ledger did not answer in time"))
+                self._writer.cancel()
+                await asyncio.wait([self._writer])
+        if self._failure is not None and error is None:
+            raise self._failure
 
     async def dispatch(self, mark: Mark) -> None:
         """Return once the attempt is committed as `dispatched`: only then may it be handed over.
 
         Raises:
-            Withdrawn: The address has been suppressed since planning.
+            Withdrawn: The address has been suppressed since planning, or the attempt is not queued any more.
             CampaignStopped: The campaign is paused or cancelled.
             LeaseLost: Another process holds the batch.
             DatabaseError: The mark may not have been written; hand nothing over.
@@ -87,13 +87,25 @@ class BatchLedger:
             raise self._failure
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._marks[mark.attempt_id] = (mark, done)
-        self._wake.set()
+        self._stir()
         await done
 
     def record(self, answer: Answer) -> None:
         """Put an answer into the next round."""
         self._answers[answer.attempt_id] = answer
-        self._wake.set()
+        self._stir()
+
+    def _stir(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._heartbeat = loop.call_later(HEARTBEAT_SECONDS, self._beat)
+        if loop.time() - self._heard_at > HEARTBEAT_SECONDS + _OUTAGE_SECONDS and self._connection:
+            self._connection.close("the ledger did not answer in time")
+        self._renewal_is_due = True
+        self._stir()
 
     async def _write(self) -> None:
         try:
@@ -104,71 +116,99 @@ class BatchLedger:
             # Whoever waits for a mark must hear of it, even when the loop is being torn down.
             self._fail(DatabaseError(f"the ledger's writer was stopped ({type(failure).__name__})"))
             raise
+        finally:
+            if self._heartbeat is not None:
+                self._heartbeat.cancel()
+            if self._connection is not None:
+                self._connection.close()
 
     async def _write_until_closed(self) -> None:
-        clock = asyncio.get_running_loop().time
-        renewed_at = clock()
-        while not (self._closing and not self._marks and not self._answers):
-            remaining = renewed_at + HEARTBEAT_SECONDS - clock()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(0.0, remaining))
-            self._wake.clear()
+        loop = asyncio.get_running_loop()
+        while True:
             try:
-                if clock() - renewed_at >= HEARTBEAT_SECONDS:
-                    await self._renew()
-                    renewed_at = clock()
-                await self._round()
+                if self._connection is None:
+                    await asyncio.to_thread(self._open)
+                elif self._renewal_is_due:
+                    fence = [*batches.fence(self._lease), str(LEASE_SECONDS).encode()]
+                    renewed = await self._ask(self._connection, "renew", fence)
+                    if renewed.command_tuples != 1:
+                        raise self._lease_lost()
+                    self._renewal_is_due = False
+                elif self._marks or self._answers:
+                    await self._round(self._connection)
+                    await asyncio.sleep(0)  # who waited for it can join the next one
+                elif self._closing:
+                    await self._ask(self._connection, "release", batches.fence(self._lease))
+                    return
+                else:
+                    self._idle = loop.create_future()
+                    await self._idle
             except DatabaseError:
                 # Restarted, perhaps: marks and answers wait for it, and nothing is handed over meanwhile.
-                if clock() - renewed_at > _OUTAGE_SECONDS:
+                if loop.time() - self._heard_at > _OUTAGE_SECONDS:
                     raise
+                if self._connection is not None:
+                    self._connection.close()
+                    self._connection = None
                 await asyncio.sleep(_OUTAGE_NAP)
-                self._wake.set()
 
-    async def _renew(self) -> None:
-        if not await self._run(lambda connection: batches.renew(connection, self._lease)):
-            raise LeaseLost(f"batch {self._lease.batch_id} was taken over by another process")
+    def _open(self) -> None:
+        # In a thread, which cannot be stopped: whoever comes last, it or the end of the writer, closes.
+        self._connection = Prepared.open(self._engine, _STATEMENTS)
+        if self._failure is not None:
+            self._connection.close()
 
-    async def _round(self) -> None:
-        if not self._marks and not self._answers:
-            return
-        waiting, self._marks = self._marks, {}
+    async def _ask(self, connection: Prepared, name: str, parameters: list[bytes | None]) -> "PGresult":
+        result = await connection.ask(name, parameters)
+        self._heard_at = asyncio.get_running_loop().time()
+        return result
+
+    async def _round(self, connection: Prepared) -> None:
         answers, self._answers = self._answers, {}
+        waiting, self._marks = self._marks, {}
+        for attempt_id in [i for i, (_, waiter) in waiting.items() if i in answers or waiter.cancelled()]:
+            mark, waiter = waiting.pop(attempt_id)
+            if not waiter.cancelled():
+                self._marks[attempt_id] = (mark, waiter)  # next round: one attempt, one change a round
+            elif attempt_id in self._doubtful:  # nobody is left to hand it over
+                answers.setdefault(attempt_id, Answer(attempt_id, AttemptState.QUEUED))
         marks = [mark for mark, _ in waiting.values()]
+        parameters = attempts.round_of(self._lease, list(answers.values()), marks, self._doubtful)
         try:
-            done = await self._run(
-                lambda connection: attempts.commit_round(
-                    connection, self._lease, list(answers.values()), marks, sorted(self._doubtful)
-                )
-            )
+            done = attempts.round_done(await self._ask(connection, "round", parameters))
         except BaseException:
             # Not committed, or nobody told us: both go into the next round, which finds out.
             self._marks = waiting | self._marks
             self._answers = answers | self._answers
             self._doubtful |= waiting.keys()
             raise
-        self._doubtful.clear()
-        for mark, waiter in waiting.values():
-            if waiter.cancelled():  # nobody is left to hand it over
-                if mark.attempt_id in done.marked:
-                    self.record(Answer(mark.attempt_id, AttemptState.QUEUED))
-            elif mark.attempt_id in done.marked:
+        if done is None:
+            self._marks = waiting | self._marks
+            raise self._lease_lost()
+        self._tell(waiting, done)
+
+    def _tell(self, waiting: dict[int, tuple[Mark, asyncio.Future[None]]], done: Round) -> None:
+        doubtful, self._doubtful = self._doubtful, set()
+        for attempt_id, (_, waiter) in waiting.items():
+            marked = attempt_id in done.marked
+            if waiter.cancelled() if marked else attempt_id in doubtful:
+                # Marked by this round or by one that we heard nothing of, and never handed over.
+                self._answers.setdefault(attempt_id, Answer(attempt_id, AttemptState.QUEUED))
+            if waiter.cancelled():
+                continue
+            if marked:
                 waiter.set_result(None)
             elif done.running:
-                waiter.set_exception(Withdrawn(f"attempt {mark.attempt_id} may not be sent any more"))
+                waiter.set_exception(Withdrawn(f"attempt {attempt_id} may not be sent any more"))
             else:
                 waiter.set_exception(CampaignStopped(f"campaign {self._lease.campaign_id} is not running"))
 
-    async def _run(self, work: Callable[[Connection], T]) -> T:
-        def in_thread() -> T:
-            with database_errors(), self._engine.begin() as connection:
-                return work(connection)
-
-        return await asyncio.get_running_loop().run_in_executor(self._thread, in_thread)
+    def _lease_lost(self) -> LeaseLost:
+        return LeaseLost(f"batch {self._lease.batch_id} was taken over by another process")
 
     def _fail(self, failure: MessagingError) -> None:
-        self._failure = failure
-        for _, done in self._marks.values():
-            if not done.done():
-                done.set_exception(failure)
+        self._failure = self._failure or failure
+        for _, waiter in self._marks.values():
+            if not waiter.done():
+                waiter.set_exception(self._failure)
         self._marks.clear()

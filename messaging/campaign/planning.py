@@ -5,13 +5,14 @@ import logging
 from sqlalchemy import Connection, Engine
 
 from messaging.audience.fields import field_name
-from messaging.campaign.finding import campaign_named
+from messaging.campaign.definition import read_attachments
+from messaging.campaign.finding import campaign_named, refuse_cancelled, refuse_late
 from messaging.campaign.rendering import check_public_url, mailbox
 from messaging.campaign.templates import check_fields, compile_templates
 from messaging.errors import InputError
 from messaging.settings import settings
 from messaging.storage import audiences, batches, campaigns
-from messaging.storage.campaigns import Campaign
+from messaging.storage.campaigns import Campaign, CampaignFile
 from messaging.storage.totals import totals_of
 from schemas.campaign import CampaignSpec
 from schemas.report import Plan, Preflight
@@ -25,7 +26,8 @@ _SMALLEST_BATCH = 500  # a task run costs about 30 ms of two cores (measured on 
 _MOST_BATCHES = 200  # task runs per flow run that the Prefect UI shows well
 
 # What may change between two launches of one campaign; the rest is what recipients were promised.
-_CHANGEABLE = {"account", "pacing", "batch_size"}
+_CHANGEABLE = {"account", "pacing", "batch_size", "not_after"}
+_BY_CONTENT = {"attachments"}  # a path says nothing about what it leads to
 
 
 def check_campaign(engine: Engine, spec: CampaignSpec) -> Preflight:
@@ -33,8 +35,13 @@ def check_campaign(engine: Engine, spec: CampaignSpec) -> Preflight:
 
     Raises:
         InputError: No such audience, a filter that cannot be evaluated, a template that does not compile, an
-            unknown merge field, or a name that is taken by a campaign with other content.
+            unknown merge field, an attachment that cannot be sent, or a name that is taken by a campaign with
+            other content.
     """
+    return _check(engine, spec, read_attachments(spec))
+
+
+def _check(engine: Engine, spec: CampaignSpec, files: list[CampaignFile]) -> Preflight:
     templates = compile_templates(spec)
     check_public_url(settings().public_url)
     if spec.reply_to:
@@ -49,7 +56,7 @@ def check_campaign(engine: Engine, spec: CampaignSpec) -> Preflight:
             attributes = dict.fromkeys(attributes, 0) | chosen  # what only others have is no misspelt field
         planned = campaigns.find(connection, spec.name)
         if planned is not None:
-            _refuse_other_content(planned, spec)
+            _refuse_other_content(connection, planned, spec, files)
         excluded = campaigns.exclusions(connection, audience_id, spec.channel, spec.where)
         recipients = excluded.pop(None, 0)
         if planned is not None:
@@ -67,33 +74,38 @@ def check_campaign(engine: Engine, spec: CampaignSpec) -> Preflight:
             for field in sorted((templates.fields | templates.columns) & having.keys())
             if having[field] < size["contacts"]
         },
+        attachments={file.name: len(file.content) for file in files},
         seconds_at_least=recipients / rate if rate else None,
     )
 
 
-def plan_campaign(engine: Engine, spec: CampaignSpec) -> Plan:
+def plan_campaign(engine: Engine, spec: CampaignSpec, actor: str = campaigns.OURSELVES) -> Plan:
     """Snapshot the audience into attempts and batches, or find the plan made before.
 
     Planned twice at once, a campaign has one plan. A campaign that was paused or crashed runs on, with the
     account and pacing of this definition; a finished one stays finished.
 
     Raises:
-        InputError: As for `check_campaign`; or the campaign was cancelled.
+        InputError: As for `check_campaign`; or the campaign was cancelled, or is too late.
     """
-    check_campaign(engine, spec)
+    files = read_attachments(spec)
+    _check(engine, spec, files)
     with engine.begin() as connection:
         campaign_id = campaigns.add(connection, spec, audiences.named(connection, spec.audience))
         if campaign_id is not None:
+            campaigns.attach(connection, campaign_id, files)
             campaigns.plan(connection, campaign_id, _batch_size(spec), _most_batches(spec))
         planned = campaigns.find(connection, spec.name)
         if planned is None:
             raise InputError(
                 f"campaign {spec.name!r} was removed while it was being planned: launch it again"
             )
-        _refuse_other_content(planned, spec)
-        _refuse_cancelled(planned)
+        _refuse_other_content(connection, planned, spec, files)
+        planned = campaigns.lock(connection, planned.id)
+        refuse_cancelled(planned)
         if planned.state is not CampaignState.FINISHED:
-            planned = campaigns.resume(connection, planned.id, spec)
+            planned = campaigns.resume(connection, planned, spec, actor)
+            refuse_late(planned, totals_of(connection, planned.id).queued)
         plan = _plan(connection, planned, created=campaign_id is not None)
     _log.info(
         "campaign %d %s: %d recipients in %d batches, %d members left out",
@@ -113,7 +125,7 @@ def find_plan(engine: Engine, name: str) -> Plan:
         InputError: There is no such campaign, or it was cancelled.
     """
     campaign = campaign_named(engine, name)
-    _refuse_cancelled(campaign)
+    refuse_cancelled(campaign)
     with engine.begin() as connection:
         return _plan(connection, campaign, created=False)
 
@@ -131,17 +143,16 @@ def _plan(connection: Connection, campaign: Campaign, *, created: bool) -> Plan:
     )
 
 
-def _refuse_cancelled(campaign: Campaign) -> None:
-    if campaign.state is CampaignState.CANCELLED:
-        raise InputError(f"campaign {campaign.spec.name!r} was cancelled: give it a new name to send it anew")
-
-
-def _refuse_other_content(planned: Campaign, spec: CampaignSpec) -> None:
+def _refuse_other_content(
+    connection: Connection, planned: Campaign, spec: CampaignSpec, files: list[CampaignFile]
+) -> None:
     before, now = planned.spec.model_dump(mode="json"), spec.model_dump(mode="json")
-    changed = [field for field in now if before[field] != now[field] and field not in _CHANGEABLE]
+    changed = [field for field in now.keys() - _CHANGEABLE - _BY_CONTENT if before[field] != now[field]]
+    if campaigns.attached(connection, planned.id) != [(file.name, file.digest) for file in files]:
+        changed.append("set of attachments")
     if changed:
         raise InputError(
-            f"campaign {spec.name!r} was planned before with another {', '.join(changed)}: "
+            f"campaign {spec.name!r} was planned before with another {', '.join(sorted(changed))}: "
             "a name is sent once, so give this one a new name"
         )
 

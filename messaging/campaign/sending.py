@@ -5,19 +5,24 @@ import contextlib
 import logging
 import os
 import platform
-import random
-from collections.abc import AsyncIterator
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 from uuid import uuid4
 
 from sqlalchemy import Engine
 
+from messaging.campaign.answering import answered, broken_off
 from messaging.campaign.breaking import Breaker
 from messaging.campaign.finding import campaign_numbered
 from messaging.campaign.ledger import BatchLedger
+from messaging.campaign.paging import DueAttempts
 from messaging.campaign.rendering import Recipient, Renderer, RenderError
-from messaging.campaign.throttle import Throttle
+from messaging.campaign.throttle import Limits
+from messaging.campaign.turns import Turns
 from messaging.channels.base import Message, Receipt, Sender, SenderPool
 from messaging.errors import (
     AccountError,
@@ -35,22 +40,17 @@ from messaging.storage.batches import Lease
 from messaging.storage.failing import database_errors
 from messaging.storage.totals import by_batch
 from schemas.report import BatchReport, Totals
-from schemas.states import AttemptState, Outcome
+from schemas.states import AttemptState
 
 _log = logging.getLogger(__name__)
 
-MOST_TRIES: Final = 5  # definite "not now" answers before we give up on a recipient
-MOST_TRIES_THROTTLED: Final = 30  # about a day, when the "not now" is not about the recipient
-FIRST_WAIT: Final = 60.0  # seconds; doubles with each try, unless the provider names a wait
-FIRST_WAIT_BROKEN_OFF: Final = 2.0  # seconds; four times as long with each try
-LONGEST_WAIT: Final = 3600.0
-FAILURES_IN_A_ROW: Final = 3  # connections of one worker that hand nothing over before the batch gives up
-GRACE_SECONDS: Final = 8.0  # for messages in flight when we are told to stop; docker stop grants 10
-_PAGE: Final = 500  # attempts fetched at once
+UNANSWERED_IN_A_ROW: Final = 20
+FIRST_PAUSE: Final = 0.1  # seconds, for a connection after a failure; doubles until the account is stopped
+GRACE_SECONDS: Final = 7.0  # for messages in flight when we are told to stop; docker stop grants 10
 
 
 class CampaignRun:
-    """One campaign being sent by this process: its renderer, its limit, its connections."""
+    """One campaign being sent by this process, for `async with`: renderer, limits, connections."""
 
     def __init__(self, engine: Engine, campaign_id: int, account_sender: str, pool: SenderPool) -> None:
         """Compile the campaign's templates once for all its batches.
@@ -61,9 +61,69 @@ class CampaignRun:
         campaign = campaign_numbered(engine, campaign_id)
         self.engine = engine
         self.campaign_id = campaign_id
+        self.deadline = campaign.deadline
         self.pool = pool
         self.renderer = Renderer(campaign.spec, campaign_id, account_sender, settings().public_url)
-        self.throttle = Throttle(engine, f"campaign:{campaign_id}", campaign.spec.pacing.per_second)
+        self.limits = Limits(engine, campaign_id, campaign.spec.account)
+        self.breaker = Breaker()
+        self.taken_back: set[int] = set()
+        """Attempts whose refusal turned out to be about us."""
+        self._failing_since: float | None = None
+        self._unanswered = 0
+
+    async def __aenter__(self) -> Self:
+        """Start following the limits."""
+        await self.limits.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give unused permits back, and queue again whoever was refused for our own fault."""
+        await self.limits.__aexit__(kind, error, trace)
+        if self.taken_back:
+            await asyncio.to_thread(self._take_back)
+
+    def _take_back(self) -> None:
+        # Here, when all batches have ended: refusals of several may belong to one streak.
+        with database_errors(), self.engine.begin() as connection:
+            attempts.take_back(connection, self.campaign_id, sorted(self.taken_back))
+
+    @property
+    def failing_for(self) -> float:
+        """Seconds since the server was last heard, while connections fail; 0 while they do not."""
+        return time.monotonic() - self._failing_since if self._failing_since is not None else 0.0
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds until the campaign's deadline; None when it has none."""
+        return (self.deadline - datetime.now(UTC)).total_seconds() if self.deadline else None
+
+    def failed(self, error: NotSent) -> None:
+        """Note trouble with the connection, which may stop the account for a while."""
+        self._failing_since = self._failing_since or time.monotonic()
+        self.limits.failed(error)
+
+    def unanswered(self, error: Unknown) -> None:
+        """Note a message without an answer.
+
+        Raises:
+            AccountError: There were many in a row: each further one could be another unknown.
+        """
+        self.failed(NotSent(str(error)))
+        self._unanswered += 1
+        if self._unanswered >= UNANSWERED_IN_A_ROW:
+            raise AccountError(
+                f"{self._unanswered} messages in a row were taken without an answer: see what the server has "
+                "of them, then outflow resolve, and outflow resume"
+            )
+
+    def heard(self, group: str, receipt: Receipt) -> None:
+        """Note an answer: the server is there, and may ask us to go slower."""
+        self._unanswered = 0
+        if self._failing_since is not None:
+            self._failing_since = None
+            self.limits.connected()
+        self.limits.answered(group, receipt)
 
 
 async def send_batch(run: CampaignRun, number: int) -> BatchReport:
@@ -72,18 +132,18 @@ async def send_batch(run: CampaignRun, number: int) -> BatchReport:
     Cancelled, it lets messages in flight finish for some seconds, so that their answers are known.
 
     Raises:
-        NotSent: The server cannot be reached; who is left stays queued, and calling again is safe.
         AccountError: The account cannot go on; the campaign is paused and who is left stays queued.
         LeaseLost: Another process took the batch; calling again is safe.
         DatabaseError: The ledger went away; calling again is safe.
     """
     lease = await asyncio.to_thread(_claim, run, number)
     if lease is None:
-        _log.info("batch %d is held by another process", number)
+        _log.info("batch %d is held by another process, or nothing of it is due", number)
         return BatchReport(number=number, claimed=False)
-    async with BatchLedger(run.engine, lease) as ledger:
-        sending = _BatchSending(run, lease, ledger)
-        await sending.finish()
+    async with BatchLedger(run.engine, lease) as ledger, DueAttempts(run.engine, lease.batch_id) as due:
+        sending = _BatchSending(run, ledger, due)
+        if lease.running:
+            await sending.finish()
     totals = await asyncio.to_thread(_totals, run, number)
     _log.info(
         "batch %d: %d answers now; of %d recipients %d accepted, %d rejected, %d unknown, %d left",
@@ -109,18 +169,25 @@ def _totals(run: CampaignRun, number: int) -> Totals:
         return by_batch(connection, run.campaign_id, number)[0].totals
 
 
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """One attempt with its message made."""
+
+    attempt: Attempt
+    group: str
+    message: Message
+    mark: Mark
+
+
 class _BatchSending:
     """The workers of one batch, one per connection, and what they share."""
 
-    def __init__(self, run: CampaignRun, lease: Lease, ledger: BatchLedger) -> None:
+    def __init__(self, run: CampaignRun, ledger: BatchLedger, due: DueAttempts) -> None:
         self._run = run
-        self._lease = lease
         self._ledger = ledger
-        self._due = self._pages()
-        self._fetching = asyncio.Lock()
-        self._failure: Exception | None = None
         self._stopping = asyncio.Event()
-        self._breaker = Breaker()
+        self._turns = Turns(due, run.limits, ledger, self._stopping)
+        self._failure: Exception | None = None
         self.answers = 0
 
     async def finish(self) -> None:
@@ -155,47 +222,58 @@ class _BatchSending:
         self._failure = self._failure or failure
         self._stopping.set()
 
-    async def _send_while_due(self) -> None:
-        failures = 0
-        async with self._run.pool.sender() as sender:
-            while (attempt := await self._next()) is not None:
-                try:
-                    await self._send(attempt, sender)
-                    failures = 0
-                except NotSent:
-                    failures += 1
-                    if failures == FAILURES_IN_A_ROW:
-                        raise
-
-    async def _next(self) -> Attempt | None:
-        async with self._fetching:  # an async generator takes one caller at a time
-            attempt = None if self._stopping.is_set() else await anext(self._due, None)
-        if attempt is None:
-            return None
-        delay = await self._run.throttle.reserve()
-        if delay > 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), delay)
-        return None if self._stopping.is_set() else attempt
-
-    async def _pages(self) -> AsyncIterator[Attempt]:
-        after = 0
-        while page := await asyncio.to_thread(self._page, after):
-            for attempt in page:
-                yield attempt
-            after = page[-1].id
-
-    def _page(self, after: int) -> list[Attempt]:
-        with self._run.engine.begin() as connection:
-            return attempts.due(connection, self._lease.batch_id, after, _PAGE)
-
     def _pause(self, reason: str) -> None:
         with database_errors(), self._run.engine.begin() as connection:
             campaigns.pause(connection, self._run.campaign_id, reason)
 
-    async def _send(self, attempt: Attempt, sender: Sender) -> None:
+    async def _send_while_due(self) -> None:
+        failures = 0  # in a row
+        async with self._run.pool.sender() as sender:
+            parcel = await self._next()
+            while parcel is not None:
+                # Whoever may go next is announced with this one: a round trip less for each message.
+                following = self._ready()
+                try:
+                    await self._send(parcel, following, sender)
+                    failures = 0
+                except NotSent as error:
+                    self._run.failed(error)
+                    failures += 1
+                    await self._wait(min(1.0, FIRST_PAUSE * 2**failures))
+                except BaseException:
+                    self._give_back(following)
+                    raise
+                if following is not None and self._stopping.is_set():
+                    self._give_back(following)
+                    return
+                parcel = following or await self._next()
+
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _give_back(self, parcel: _Parcel | None) -> None:
+        if parcel is not None:
+            self._turns.give_back(parcel.attempt, parcel.group)
+
+    async def _next(self) -> _Parcel | None:
+        while (turn := await self._turns.next()) is not None:
+            if (parcel := self._parcel(*turn)) is not None:
+                return parcel
+        return None
+
+    def _ready(self) -> _Parcel | None:
+        while (turn := self._turns.ready()) is not None:
+            if (parcel := self._parcel(*turn)) is not None:
+                return parcel
+        return None
+
+    def _parcel(self, attempt: Attempt, group: str) -> _Parcel | None:
+        """Make the message; None: this recipient's cannot be made, and is rejected alone."""
+        renderer = self._run.renderer
         try:
-            rendered = self._run.renderer.render(
+            rendered = renderer.render(
                 Recipient(
                     token=attempt.token,
                     address=attempt.address,
@@ -205,76 +283,50 @@ class _BatchSending:
                 )
             )
         except RenderError as error:
+            self._run.limits.give_back(group)
             self._record(Answer(attempt.id, AttemptState.REJECTED, reason=str(error)))
-            return
-        message = Message(attempt.id, self._run.renderer.envelope_sender, attempt.address, rendered.content)
-        dispatch = partial(self._ledger.dispatch, Mark(attempt.id, rendered.message_id))
+            return None
+        message = Message(
+            attempt.id, renderer.envelope_sender, attempt.address, rendered.content, attempt.token.hex
+        )
+        return _Parcel(attempt, group, message, Mark(attempt.id, rendered.message_id))
+
+    async def _send(self, parcel: _Parcel, following: _Parcel | None, sender: Sender) -> None:
+        attempt = parcel.attempt
+        dispatch = partial(self._ledger.dispatch, parcel.mark)
         try:
-            receipt = await sender.send(message, dispatch)
+            receipt = await sender.send(parcel.message, dispatch, following.message if following else None)
         except Withdrawn:
             return  # the ledger has noted why
         except BrokenOff as error:
-            self._record(_broken_off(attempt, error))
+            self._record(broken_off(attempt, error))
             raise
         except Unknown as error:
             self._record(Answer(attempt.id, AttemptState.UNKNOWN, reason=f"no answer: {error}"))
+            self._run.unanswered(error)
         except (NotSent, AccountError):
             self._ledger.record(Answer(attempt.id, AttemptState.QUEUED, wait=1.0))
             raise
         else:
-            self._record(_answer(attempt, receipt))
-            if alike := self._breaker.trips(attempt.id, receipt):
-                for attempt_id in alike:
-                    self._ledger.record(Answer(attempt_id, AttemptState.QUEUED))
-                said = " ".join(filter(None, (str(receipt.code), receipt.status)))
-                raise AccountError(
-                    f"the server refuses everyone alike ({said}): mend the account or the message; "
-                    "nobody was rejected for it"
-                )
+            self._run.heard(parcel.group, receipt)
+            self._record(answered(attempt, receipt, self._run.seconds_left()))
+            if alike := self._run.breaker.trips(parcel.group, attempt.id, receipt):
+                self._refused_alike(alike, receipt)
+
+    def _refused_alike(self, attempt_ids: list[int], receipt: Receipt) -> None:
+        """Take back refusals that are about us.
+
+        Raises:
+            AccountError: Always.
+        """
+        self._run.taken_back.update(attempt_ids)
+        said = " ".join(filter(None, (str(receipt.code), receipt.status)))
+        raise AccountError(
+            f"the server refuses everyone alike ({said}): mend the account or the message; "
+            "nobody was rejected for it"
+        )
 
     def _record(self, answer: Answer) -> None:
         if answer.state is not AttemptState.QUEUED:
             self.answers += 1
         self._ledger.record(answer)
-
-
-def _answer(attempt: Attempt, receipt: Receipt) -> Answer:
-    """Turn a provider's answer into the attempt's next state."""
-    state = AttemptState.ACCEPTED if receipt.outcome is Outcome.ACCEPTED else AttemptState.REJECTED
-    reason = receipt.reply if receipt.code is None else None  # without a code the words are ours
-    wait = None
-    if receipt.outcome is Outcome.DEFERRED:
-        most = MOST_TRIES_THROTTLED if receipt.throttled else MOST_TRIES
-        if attempt.tries + 1 < most:
-            state, wait = AttemptState.QUEUED, backoff(attempt.tries, receipt.retry_after)
-        else:
-            reason = f"gave up after {most} tries: {receipt.code} {receipt.status or ''}".strip()
-    return Answer(
-        attempt_id=attempt.id,
-        state=state,
-        code=receipt.code,
-        status=receipt.status,
-        reply=receipt.reply,
-        reason=reason,
-        provider_message_id=receipt.provider_message_id,
-        wait=wait,
-        counts=receipt.outcome is Outcome.DEFERRED,
-    )
-
-
-def _broken_off(attempt: Attempt, error: BrokenOff) -> Answer:
-    """Put off the next turn of a message that the connection broke over."""
-    if attempt.tries + 1 >= MOST_TRIES_THROTTLED:
-        reason = f"gave up after {MOST_TRIES_THROTTLED} tries: {error}"
-        return Answer(attempt.id, AttemptState.REJECTED, reason=reason)
-    wait = min(LONGEST_WAIT, FIRST_WAIT_BROKEN_OFF * 4**attempt.tries)
-    return Answer(attempt.id, AttemptState.QUEUED, wait=wait, counts=True)
-
-
-def backoff(tries: int, asked: float | None) -> float:
-    """Return the seconds to wait after `tries` earlier deferrals: what the provider asked, else doubling.
-
-    A fifth of chance on top keeps recipients that were deferred together from coming back together.
-    """
-    wait = asked if asked is not None else min(LONGEST_WAIT, FIRST_WAIT * 2**tries)
-    return wait * random.uniform(1.0, 1.2)  # noqa: S311 - spread, not secrecy

@@ -3,33 +3,40 @@
 A template is data from a person, so it runs in Jinja2's sandbox and may only hold what costs little and
 reaches nothing: merge fields, if/else, comparisons and some filters. No loops, calls, arithmetic,
 attributes or assignments: without them a template cannot run for long, grow without end or reach Python.
+One of text and merge fields alone, with or without default(), needs no Jinja2 when it runs (`PlainTemplate`).
 """
 
 import difflib
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final, Protocol
 
-import inscriptis
-from inscriptis.css_profiles import CSS_PROFILES
-from inscriptis.html_properties import Display
-from inscriptis.model.config import ParserConfig
-from inscriptis.model.html_element import HtmlElement
-from inscriptis.model.tag import CustomHtmlTagHandlerMapping
-from jinja2 import Template, TemplateSyntaxError, Undefined, nodes
+import jinja2
+from jinja2 import TemplateSyntaxError, Undefined, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from messaging.audience.fields import field_name
+from messaging.campaign.merge_fields import STANDARD_FIELDS, Values
+from messaging.campaign.pieces import PlainTemplate, TooLong
+from messaging.campaign.plain_text import text_of
 from messaging.errors import InputError
 from schemas.campaign import CampaignSpec
-
-STANDARD_FIELDS = ("name", "email", "phone", "unsubscribe_url")
 
 _NODES = {
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getitem),
     *(nodes.If, nodes.CondExpr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not),
-    *(nodes.Filter, nodes.Test, nodes.Keyword, nodes.List, nodes.Tuple),
+    *(nodes.Filter, nodes.Test, nodes.Keyword),
 }
+_OPERATIONS = (
+    nodes.Filter,
+    nodes.Test,
+    nodes.Compare,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.If,
+    nodes.CondExpr,
+)
 # Left out: format and center make a gigabyte from ten characters, a chain of replace grows exponentially.
 _FILTERS = (
     *("default", "d", "upper", "lower", "title", "capitalize", "trim", "truncate"),
@@ -44,17 +51,14 @@ _REFUSED: dict[type[nodes.Node], str] = {
     nodes.Getattr: "a dot",
     nodes.BinExpr: "arithmetic (a column such as First-Name is {{ first_name }})",
     nodes.UnaryExpr: "arithmetic",
+    nodes.List: "a list other than after in",  # printed, it is longer than all else
+    nodes.Tuple: "a comma other than in a list after in",
 }
+_MAX_OPERATIONS: Final = (
+    1_000  # filters, comparisons, conditions: on values of 32 KB, the costliest take 3 ms each
+)
 _MAX_DIGITS = 15  # what a float holds
 _MAX_SHOWN = 30
-
-# A hole stands for a Jinja2 tag while the HTML around it becomes text. Private-use characters: nothing parses
-# them. The last one tells a merge field from a statement.
-_HOLE = re.compile("\ue000([0-9]+)[\ue001\ue002]")
-_STATEMENT = re.compile("\ue000[0-9]+\ue002")
-_COMMENTED_STATEMENT = re.compile("<!--\\s*(\ue000[0-9]+\ue002)\\s*-->")
-_LONE_STATEMENT = re.compile("^ *(\ue000[0-9]+\ue002)\n+", re.MULTILINE)
-_KEYWORD = re.compile(r"\{%[-+]?\s*(\w+)")
 
 
 class MissingField(Undefined):
@@ -96,6 +100,43 @@ _HTML = _Environment(autoescape=True)
 _TEXT = _Environment(autoescape=False)
 
 
+class Template(Protocol):
+    """A compiled template."""
+
+    @property
+    def texts(self) -> Collection[str]:
+        """Texts that it writes the same for everybody, each as one of its pieces."""
+        ...
+
+    def pieces(self, values: Values, most: int) -> list[str]:
+        """Return the pieces of one contact's text.
+
+        Raises:
+            UndefinedError: A value is missing; the message is its field.
+            TooLong: The text has more than `most` characters.
+        """
+        ...
+
+
+class ConditionalTemplate:
+    """A template that needs Jinja2: it has conditions, comparisons or filters."""
+
+    def __init__(self, template: jinja2.Template, texts: Iterable[str]) -> None:
+        """Take the compiled template and the texts between its tags."""
+        self._template = template
+        self.texts = frozenset(texts)
+
+    def pieces(self, values: Values, most: int) -> list[str]:
+        """Return the pieces of one contact's text; stops as soon as they are too long."""
+        pieces: list[str] = []
+        for piece in self._template.generate(values.fields, contact=values.columns):
+            pieces.append(piece)
+            most -= len(piece)
+            if most < 0:
+                raise TooLong
+        return pieces
+
+
 @dataclass(frozen=True, slots=True)
 class Templates:
     """A campaign's compiled templates and what they ask of a contact."""
@@ -118,7 +159,7 @@ def compile_templates(spec: CampaignSpec) -> Templates:
     used: tuple[set[str], set[str]] = set(), set()
     subject = _compile("subject", spec.subject, _TEXT, used)
     html = _compile("html", spec.html, _HTML, used) if spec.html else None
-    text = _compile("text", spec.text or _text_of(spec.html or ""), _TEXT, used)
+    text = _compile("text", spec.text or text_of(_HTML.lex(spec.html)), _TEXT, used)
     return Templates(subject, html, text, frozenset(used[0]), frozenset(used[1]))
 
 
@@ -139,27 +180,14 @@ def check_fields(templates: Templates, known: Collection[str]) -> None:
     raise InputError(f"unknown merge field{'s' * (len(unknown) > 1)} {names}{meant} Known fields: {shown}")
 
 
-def context(
-    name: str | None, email: str, phone: str | None, attributes: Mapping[str, str], unsubscribe_url: str
-) -> dict[str, object]:
-    """Return one contact's values for the templates; what is empty is left out, so that default() works."""
-    standard = {"name": name, "email": email, "phone": phone, "unsubscribe_url": unsubscribe_url}
-    columns = {column: value for column, value in attributes.items() if value and not value.isspace()}
-    values: dict[str, object] = {field_name(column): value for column, value in columns.items()}
-    for field, value in standard.items():
-        if value and not value.isspace():
-            values[field] = value
-        else:
-            values.pop(field, None)  # a column of that name is not the standard field
-    values["contact"] = columns
-    return values
-
-
 def _compile(part: str, source: str, environment: _Environment, used: tuple[set[str], set[str]]) -> Template:
     try:
         tree = environment.parse(source)
         _check(tree, *used)
-        return environment.from_string(tree)
+        if plain := PlainTemplate.of(tree, escaped=environment is _HTML):
+            return plain
+        texts = [node.data for node in tree.find_all(nodes.TemplateData)]
+        return ConditionalTemplate(environment.from_string(tree), texts)
     except TemplateSyntaxError as error:
         hint = _SPACE_HINT if "got 'Name'" in str(error) or "unexpected char" in str(error) else ""
         raise InputError(f"{part}: line {error.lineno}: {error.message}{hint}") from None
@@ -170,6 +198,7 @@ def _compile(part: str, source: str, environment: _Environment, used: tuple[set[
 def _check(tree: nodes.Template, fields: set[str], columns: set[str]) -> None:
     """Refuse every node that is not on the list, and collect the merge fields."""
     waiting: list[nodes.Node] = [tree]
+    operations = 0
     while waiting:
         node = waiting.pop()
         if column := _column(node):
@@ -177,9 +206,27 @@ def _check(tree: nodes.Template, fields: set[str], columns: set[str]) -> None:
             continue
         if problem := _problem(node):
             raise TemplateSyntaxError(f"{problem} cannot be used. {_HELP}", node.lineno)
+        operations += isinstance(node, _OPERATIONS)
+        if operations > _MAX_OPERATIONS:
+            raise TemplateSyntaxError(
+                f"there are more than {_MAX_OPERATIONS:,} filters, comparisons and conditions", node.lineno
+            )
         if isinstance(node, nodes.Name):
             fields.add(node.name)
-        waiting.extend(node.iter_child_nodes())
+        waiting.extend(_parts(node))
+
+
+def _parts(node: nodes.Node) -> Iterable[nodes.Node]:
+    """Return what a node is made of; of a list after `in`, its members."""
+    match node:
+        case nodes.Operand(
+            op="in" | "notin",  # codespell:ignore notin
+            expr=nodes.List(items=members) | nodes.Tuple(items=members),
+        ):
+            return members
+        case nodes.Test(name="in", args=[nodes.List(items=members) | nodes.Tuple(items=members)]):
+            return [node.node, *members]
+    return node.iter_child_nodes()
 
 
 def _column(node: nodes.Node) -> str | None:
@@ -210,70 +257,3 @@ def _problem(node: nodes.Node) -> str:
             words = (text for refused, text in _REFUSED.items() if isinstance(node, refused))
             problem = next(words, f"this ({type(node).__name__.lower()})")
     return problem
-
-
-def _text_of(html: str) -> str:
-    """Turn an HTML template into a text template with the same merge fields and conditions."""
-    source, tags = _with_holes(html)
-    text = inscriptis.get_text(_COMMENTED_STATEMENT.sub(r"\1", source), _text_layout())
-    _check_conditions(source, tags, {int(number) for number in _HOLE.findall(text)})
-    text = re.sub(r"\[([^][\n]+)\]\(\1\)", r"\1", text)  # a link that is its own text
-    text = re.sub("\\{(?=[{%#\ue000])", '{{ "{" }}', text)  # &#123; in HTML is a brace, not a tag
-    text = "\n".join(line.rstrip(" \t") for line in text.split("\n"))
-    text = re.sub(r"\n{3,}", "\n\n", text).strip()
-    text = _LONE_STATEMENT.sub(r"\1", text)  # what is left out leaves no gap
-    if not _STATEMENT.sub("", text).strip():
-        raise InputError("text: cannot be made, the HTML shows no words; give the campaign a text part")
-    return _HOLE.sub(lambda hole: tags[int(hole[1])], text)
-
-
-def _with_holes(html: str) -> tuple[str, list[str]]:
-    """Cut the Jinja2 tags out, so that quotes and < inside them cannot confuse an HTML parser."""
-    pieces: list[str] = []
-    tags: list[str] = []
-    tag = ""
-    for _, kind, value in _HTML.lex(html):
-        if kind == "data":
-            pieces.append(re.sub("[\ue000-\ue002\\x00-\\x08\\x0b-\\x1f\ud800-\udfff]", " ", value))
-        elif not kind.startswith(("comment", "raw")):  # raw text is text: its braces are mended later
-            tag += value
-            if kind in {"variable_end", "block_end"}:
-                end = "\ue001" if kind == "variable_end" else "\ue002"
-                pieces.append(f"\ue000{len(tags)}{end}")
-                tags.append(tag)
-                tag = ""
-    return "".join(pieces), tags
-
-
-def _check_conditions(source: str, tags: list[str], kept: set[int]) -> None:
-    """Refuse when a condition got lost but not what it guards: everybody would read it.
-
-    Conditions inside an attribute are lost with all they guard.
-    """
-    opened: list[list[int]] = []
-    for number, tag in enumerate(tags):
-        keyword = match[1] if (match := _KEYWORD.match(tag)) else ""
-        if keyword == "if":
-            opened.append([number])
-        elif keyword:
-            opened[-1].append(number)
-        if keyword == "endif":
-            group = opened.pop()
-            lost = [number for number in group if number not in kept]
-            if lost and (len(lost) < len(group) or ">" in _between(source, group[0], number)):
-                raise InputError(f"text: cannot be made, {tags[lost[0]]} stands where text cannot; give one")
-
-
-def _between(source: str, first: int, last: int) -> str:
-    return source.partition(f"\ue000{first}\ue002")[2].partition(f"\ue000{last}\ue002")[0]
-
-
-def _text_layout() -> ParserConfig:
-    """Lay tables out as blocks: in email they are columns that phones stack."""
-    block = HtmlElement(display=Display.block)
-    tables = dict.fromkeys(("table", "tr", "td", "th"))
-    return ParserConfig(
-        css=CSS_PROFILES["strict"] | dict.fromkeys(tables, block),
-        display_links=True,
-        custom_html_tag_handler_mapping=CustomHtmlTagHandlerMapping(tables, tables),
-    )

@@ -1,41 +1,555 @@
-"""Pacing: permits taken from the ledger in small chunks, then handed out evenly."""
+"""The limits of one campaign in one process: asked before each message, in memory, kept in the ledger."""
 
 import asyncio
+import contextlib
+import logging
+import math
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+from uuid import uuid4
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
-from messaging.storage import throttles
+from messaging.campaign.clock import LedgerClock
+from messaging.campaign.dealing import deal_frames, pace_of
+from messaging.campaign.permits import FRAME_SECONDS, TICKS
+from messaging.campaign.shares import LEAST_RESERVED, Permits, Share
+from messaging.campaign.slowing import is_about_the_group, said
+from messaging.channels.base import Receipt
+from messaging.errors import BrokenOff, DatabaseError, NotSent
+from messaging.storage import caps, permits, throttles
+from messaging.storage.caps import Reserved
+from messaging.storage.failing import database_errors
+from messaging.storage.limits import Limit, account_key, campaign_key, domain_key, domains, limits_of
+from messaging.storage.permits import Presence, Seen
+from messaging.storage.throttles import Asked, Throttled, rate_now
+from schemas.states import Outcome
 
-_CHUNK_SECONDS = 0.25  # a chunk's worth of sending: few round trips, and little is lost when we stop
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+LONGEST_WAIT: Final = 1.0  # seconds; a limit may have changed by then
+_SHORTEST_WAIT: Final = 0.001
+_USED_UP_WAIT: Final = 60.0  # before a day that is used up is looked at again
+_BETWEEN_LOOKS: Final = 1.0  # while nothing is limited
+_NEXT_FRAME_AT: Final = 0.4  # of a frame: then the next one is dealt or fetched
+_LAST_JOIN: Final = 0.9  # of a frame: what is left of it is not worth dealing
+_STALE_SECONDS: Final = 3.0  # a ledger that is away for longer may have new limits: nothing goes
+_NAP: Final = 0.5  # after the ledger did not answer
+_SHORTEST_NAP: Final = 0.05  # between two looks
+_OBSERVED_SECONDS: Final = 5.0
+_LEAST_OBSERVED: Final = 1.0  # per second: less says that we have only just begun
+_CLOSING_SECONDS: Final = 5.0
 
 
-class Throttle:
-    """A limit that all processes of one ledger share; `rate` is permits per second, None for no limit."""
+@dataclass(slots=True)
+class _Slowed:
+    """A provider's wish, until the ledger knows it."""
 
-    def __init__(self, engine: Engine, key: str, rate: float | None) -> None:
-        """Nothing is taken before the first `reserve`."""
+    part: float
+    """Of our answers, those that it concerns."""
+    pause: float | None
+    reason: str
+
+
+@dataclass(slots=True)
+class _News:
+    """What happened here since the ledger was told."""
+
+    slowed: dict[str, _Slowed] = field(default_factory=dict)
+    """By provider group; `""` is the account."""
+    connected: bool = False
+    failures: int = 0
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.slowed or self.connected or self.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    presence: Presence
+    news: _News
+    after: int
+    """The last frame that we have permits of."""
+    wanted: dict[str, int]
+    """By key of a daily cap: how many to reserve."""
+    expired: list[tuple[str, Reserved]]
+    tries: bool
+    """We have a message that could try a broken account."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    asked: float
+    seen: Seen
+    answered: float
+    reserved: dict[str, Reserved]
+    permits: dict[int, dict[str, Any]]
+
+
+class Limits:
+    """All that limits a campaign's messages: rates, daily caps, slow-downs, a broken account.
+
+    `take` answers from memory; a task keeps permits ahead of need and sees changes within a second or two.
+    When the ledger is away, what we have is used up and then nothing goes until it is back.
+    """
+
+    def __init__(self, engine: Engine, campaign_id: int, account: str) -> None:
+        """Nothing may go before `async with`."""
         self._engine = engine
-        self._key = key
-        self._rate = rate
-        self._lock = asyncio.Lock()
-        self._left = 0
-        self._next_at = 0.0
+        self._owner = uuid4().hex
+        self._account = account
+        self._campaign_id = campaign_id
+        self._clock = LedgerClock()
+        self._pauses: dict[str, float] = {}
+        self._rest: Permits | None = None  # None: messages of groups without a limit need no permit
+        self._groups: dict[str, Permits] = {}
+        self._paid: Permits | None = None  # whose permit the last `take` used
+        self._shares: dict[str, Share] = {}
+        self._frame = 0
+        self._fresh_until = -math.inf
+        self._guarded = False  # whether there is more to ask than permits
+        self._open_until: float | None = None
+        self._trial_until: float | None = None  # the account is broken and one message of ours may try it
+        self._tried_until: float | None = None  # of the trial that a message of ours has taken
+        self._tries = False
+        self._troubled = False  # the ledger has failures of our account
+        self._news = _News()
+        self._answers: Counter[str] = Counter()
+        self._observed: deque[tuple[float, Counter[str]]] = deque()
+        self._next_look = 0.0
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"limits-{campaign_id}")
+        self._desk = _Desk(engine)
+        self._task: asyncio.Task[None] | None = None
 
-    async def reserve(self) -> float:
-        """Take the next permit and return the seconds until it may be used."""
-        if self._rate is None:
-            return 0.0
-        clock = asyncio.get_running_loop().time
-        async with self._lock:
-            if self._left == 0:
-                chunk = max(1, int(self._rate * _CHUNK_SECONDS))
-                self._next_at = await asyncio.to_thread(self._reserve, self._rate, chunk) + clock()
-                self._left = chunk
-            due_at = self._next_at
-            self._next_at += 1 / self._rate
-            self._left -= 1
-        return due_at - clock()
+    async def __aenter__(self) -> Self:
+        """Look for the first time; a ledger that is away is looked for again and again."""
+        self._observed.append((monotonic(), Counter()))
+        looked = asyncio.Event()
+        self._task = asyncio.create_task(self._keep(looked))
+        await looked.wait()
+        return self
 
-    def _reserve(self, rate: float, chunk: int) -> float:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Tell the ledger what is left to tell, and give back what was reserved."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=_CLOSING_SECONDS)
+            self._task.cancel()
+        self._thread.shutdown(wait=False)
+
+    def take(self, group: str) -> float:
+        """Return 0.0 when a message to this provider group may go now: it is counted then.
+
+        Else the seconds until it is worth asking again; nothing is taken.
+        """
+        now = monotonic()
+        if now >= self._fresh_until:
+            return _NAP
+        if self._guarded and (wait := self._guard(now)):
+            return wait
+        held = self._groups.get(group, self._rest)
+        if held is not None and not self._pay(held, now):
+            return self._wait(held, now)
+        if self._guarded:
+            self._tried_until, self._trial_until = self._trial_until, None
+            for share in self._shares.values():
+                share.use()
+        return 0.0
+
+    def closed_for(self) -> float:
+        """Return the seconds for which nobody may go: the account is broken, or its day is used up.
+
+        0.0: somebody may, each as its group's limit allows.
+        """
+        now = monotonic()
+        if now >= self._fresh_until:
+            return _NAP
+        if self._open_until is not None and self._trial_until is None and self._open_until > now:
+            return self._open_until - now
+        if any(share.empty_handed and not share.left for share in self._shares.values()):
+            return _USED_UP_WAIT
+        return self._guard(now) if self._guarded else 0.0
+
+    def paused_for(self, group: str) -> float:
+        """Return the seconds for which the provider of this group wants nothing."""
+        until = max(self._pauses.get(group, -math.inf), self._pauses.get("", -math.inf))
+        return max(0.0, until - monotonic())
+
+    def give_back(self, group: str) -> None:
+        """Undo the last `take`: its message did not go."""
+        if self._paid is not None and (group in self._groups or self._rest is not None):
+            self._paid.put_back(monotonic())
+            self._paid = None
+        for share in self._shares.values():
+            share.put_back()
+        self._trial_until, self._tried_until = self._tried_until, None
+
+    def answered(self, group: str, receipt: Receipt) -> None:
+        """Count an answer; one that asks us to slow down slows the account or the provider group."""
+        self._answers[group] += 1
+        if self._open_until is not None:
+            self.connected()
+        if receipt.throttled and receipt.outcome is Outcome.DEFERRED:
+            self._slow(group if is_about_the_group(receipt) else "", receipt)
+
+    def failed(self, error: NotSent) -> None:
+        """Note that a connection could not be made or used; several in a row stop the account for a while."""
+        if isinstance(error, BrokenOff):
+            return  # it may be the message that the server cannot bear
+        self._news.failures += 1
+        self._news.reason = str(error)
+        self._troubled = True
+        self._wake.set()
+
+    def connected(self) -> None:
+        """Note that a connection works: the account is in order."""
+        if not self._troubled and self._open_until is None:
+            return
+        self._troubled = False
+        self._open_until = None
+        self._news.connected = True
+        self._news.failures = 0
+        self._guarded = bool(self._shares)
+        self._wake.set()
+
+    def _guard(self, now: float) -> float:
+        """Return the seconds that a broken account or a daily cap asks us to wait."""
+        if self._open_until is not None and self._trial_until is None:
+            self._tries = True
+            return min(LONGEST_WAIT, max(_SHORTEST_WAIT, self._open_until - now, self._next_look - now))
+        wait = 0.0
+        for share in self._shares.values():
+            if not share.left:
+                wait = max(wait, LONGEST_WAIT if share.empty_handed else _SHORTEST_NAP)
+                if not share.empty_handed:
+                    self._wake.set()
+        return wait
+
+    def _pay(self, held: Permits, now: float) -> bool:
+        if held.take(now):
+            self._paid = held
+            return True
+        if held is self._rest:
+            # Whoever may go to a limited group may go anywhere; else that permit would be lost.
+            spare = next((other for other in self._groups.values() if other.take_spare(now)), None)
+            self._paid = spare or self._paid
+            return spare is not None
+        # Its own limit is the slower one and bears that the permit is late; a general one pays the others.
+        if self._rest is not None and held.has_turn(now) and self._rest.take(now):
+            held.take_turn()
+            self._paid = self._rest
+            return True
+        return False
+
+    def _wait(self, held: Permits, now: float) -> float:
+        due_at = held.due_at()
+        if held is not self._rest and self._rest is not None and held.has_turn(now):
+            due_at = min(due_at, self._rest.due_at())
+        elif held is self._rest:
+            due_at = min([due_at, *(other.due_at(spare=True) for other in self._groups.values())])
+        if due_at == math.inf:
+            due_at = self._next_look + _SHORTEST_NAP
+            if not held.is_wished_for:
+                self._wake.set()
+        return min(LONGEST_WAIT, max(_SHORTEST_WAIT, due_at - now))
+
+    def _slow(self, group: str, receipt: Receipt) -> None:
+        counts = self._observe()
+        total = sum(counts.values())
+        part = counts[group] / total if group and total else 1.0
+        before = self._news.slowed.get(group)
+        waits = [before.pause if before else None, receipt.retry_after]
+        pause = max((wait for wait in waits if wait is not None), default=None)
+        self._news.slowed[group] = _Slowed(part, pause, said(receipt))
+        self._wake.set()
+
+    def _observe(self) -> Counter[str]:
+        """Return the answers of the last seconds by group."""
+        now = monotonic()
+        if now - self._observed[-1][0] >= FRAME_SECONDS:
+            self._observed.append((now, self._answers.copy()))
+        while len(self._observed) > 1 and self._observed[1][0] <= now - _OBSERVED_SECONDS:
+            self._observed.popleft()
+        return self._answers - self._observed[0][1]
+
+    async def _keep(self, looked: asyncio.Event) -> None:
+        try:
+            while not self._closing:
+                self._wake.clear()
+                try:
+                    await self._look()
+                except DatabaseError as error:
+                    _log.warning("limits: %s; nothing more goes until it answers", error)
+                    self._next_look = monotonic() + _NAP
+                looked.set()
+                await asyncio.sleep(_SHORTEST_NAP)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), max(0.0, self._next_look - monotonic()))
+        finally:
+            looked.set()
+            with contextlib.suppress(DatabaseError):
+                await self._leave()
+
+    async def _look(self) -> None:
+        now = monotonic()
+        news, self._news = self._news, _News()
+        counts = self._observe()
+        rate = sum(counts.values()) / max(1.0, now - self._observed[0][0])
+        wishes = {group: held.wish(now, FRAME_SECONDS) for group, held in self._groups.items()}
+        if self._rest is not None:
+            wishes[""] = self._rest.wish(now, FRAME_SECONDS)
+        told = self._clock.now()
+        question = _Question(
+            presence=Presence(self._owner, self._account, self._campaign_id, wishes, rate),
+            news=news,
+            after=self._frame,
+            wanted={key: share.wanted for key, share in self._shares.items()},
+            expired=[(key, part) for key, share in self._shares.items() for part in share.expired(told)],
+            tries=self._tries,
+        )
+        try:
+            answer = await self._in_thread(self._desk.ask, question)
+        except BaseException:
+            self._news = _together(news, self._news)
+            raise
+        self._heed(answer)
+
+    def _heed(self, answer: _Answer) -> None:
+        seen = answer.seen
+        self._clock.observe(answer.asked, seen.now, answer.answered)
+        self._fresh_until = answer.asked + _STALE_SECONDS
+        self._heed_limits(seen)
+        self._heed_breaker(seen.throttled.get(account_key(self._account)))
+        for key, reserved in answer.reserved.items():
+            self._shares[key].add(reserved)
+        for frame in sorted(answer.permits):
+            self._frame = frame
+            for group, told in answer.permits[frame].items():
+                held = self._groups.get(group) if group else self._rest
+                if held is not None:
+                    begin = self._clock.local(frame * FRAME_SECONDS)
+                    held.add([begin + at / TICKS for at in told["at"]], told["late"], told["own_late"])
+        self._hold(seen)
+        self._guarded = self._open_until is not None or bool(self._shares)
+        if self._rest is None and not self._groups:
+            self._next_look = answer.answered + _BETWEEN_LOOKS
+        else:
+            frame = math.floor(seen.now / FRAME_SECONDS + 1 - _NEXT_FRAME_AT)
+            self._next_look = self._clock.local((frame + _NEXT_FRAME_AT) * FRAME_SECONDS) + _apart()
+
+    def _heed_limits(self, seen: Seen) -> None:
+        everyone, groups = _limited(seen, self._account)
+        if not everyone:
+            self._rest = None
+        elif self._rest is None:
+            self._rest = Permits(asked_at=monotonic())
+            self._wake.set()
+        self._groups = {group: self._groups.get(group) or Permits() for group in groups}
+        capped = _capped(seen, self._account, self._campaign_id)
+        self._shares = {key: self._shares.get(key) or Share() for key in capped}
+
+    def _heed_breaker(self, throttled: Throttled | None) -> None:
+        if self._news.connected:
+            return  # the ledger does not know yet
+        self._open_until = self._trial_until = None
+        self._troubled = self._news.failures > 0
+        self._tries = False
+        if throttled is None:
+            return
+        self._troubled = self._troubled or throttled.failures > 0
+        if throttled.open_until is not None:
+            self._open_until = self._clock.local(throttled.open_until)
+            if throttled.trial_owner == self._owner and throttled.trial_until != self._tried_until:
+                self._trial_until = throttled.trial_until
+
+    def _hold(self, seen: Seen) -> None:
+        """Drop the permits of a time in which the provider wants nothing."""
+        account = seen.throttled.get(account_key(self._account))
+        self._pauses.clear()
+        for group, held in [*self._groups.items(), ("", self._rest)]:
+            throttled = seen.throttled.get(domain_key(self._account, group)) if group else None
+            pauses = [t.pause_until for t in (account, throttled) if t is not None and t.pause_until]
+            if held is not None and pauses:
+                held.hold(self._clock.local(max(pauses)))
+                self._pauses[group] = self._clock.local(max(pauses))
+
+    async def _leave(self) -> None:
+        parts = [(key, part) for key, share in self._shares.items() for part in share.expired(math.inf)]
+        me = Presence(self._owner, self._account, self._campaign_id, {}, 0.0)
+        await self._in_thread(self._desk.leave, me, self._news, parts)
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - passed on
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+class _Desk:
+    """The conversation with the ledger, in a thread of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    def ask(self, question: _Question) -> _Answer:
+        """Tell the news, look, and get what we need.
+
+        Raises:
+            DatabaseError: The ledger did not answer; asking again is safe.
+        """
+        me = question.presence
+        with database_errors():
+            if question.news or question.expired or question.tries:
+                with self._transaction() as connection:
+                    _tell(connection, me, question.news)
+                    _give_back(connection, question.expired)
+                    if question.tries:
+                        throttles.claim_trial(connection, me.account, me.owner)
+            asked = monotonic()
+            seen = self._look(me, question.after)
+            answered = monotonic()
+            reserved = self._reserve(seen, question)
+            found = seen.permits
+            if missing := _missing(seen, question):
+                with self._transaction() as connection:
+                    dealt = deal_frames(connection, me.account, missing)
+                found |= {frame: owners.get(me.owner, {}) for frame, owners in dealt.items()}
+        permits_of_ours = {frame: told for frame, told in found.items() if frame > question.after}
+        return _Answer(asked, seen, answered, reserved, permits_of_ours)
+
+    def leave(self, presence: Presence, news: _News, parts: list[tuple[str, Reserved]]) -> None:
+        """Tell the last news, give back what was reserved, and be gone."""
+        with database_errors():
+            try:
+                with self._transaction() as connection:
+                    _tell(connection, presence, news)
+                    _give_back(connection, parts)
+                    permits.leave(connection, presence.owner)
+            finally:
+                self._hang_up()
+
+    def _look(self, presence: Presence, after: int) -> Seen:
+        # One statement, one round trip: on a connection that is kept, and no wait for the disk, as nothing
+        # is lost when a crash forgets that we were there.
+        try:
+            if self._connection is None:
+                opened = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                opened.detach()
+                opened.execute(_KEPT)
+                self._connection = opened
+            return permits.look(self._connection, presence, after)
+        except BaseException:
+            self._hang_up()
+            raise
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                self._connection.close()
+            self._connection = None
+
+    def _reserve(self, seen: Seen, question: _Question) -> dict[str, Reserved]:
+        me = question.presence
+        capped = _capped(seen, me.account, me.campaign_id)
+        reserved = {}
+        for key in capped:
+            if wanted := question.wanted.get(key, LEAST_RESERVED):
+                with self._transaction() as connection:
+                    if key == account_key(me.account):
+                        cap = seen.limits[key].per_day or 0
+                        reserved[key] = caps.reserve_of_day(connection, key, wanted, cap)
+                    else:
+                        grows = seen.pacing.warm_up.cap
+                        reserved[key] = caps.reserve_of_warm_up(connection, key, wanted, grows)
+        return reserved
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[Connection]:
         with self._engine.begin() as connection:
-            return throttles.reserve(connection, self._key, rate, chunk)
+            connection.execute(_BOUNDED)
+            yield connection
+
+
+_KEPT = text(
+    "SELECT set_config('synchronous_commit', 'off', false), set_config('statement_timeout', '5s', false)"
+)
+_BOUNDED = text("SELECT set_config('statement_timeout', '5s', true)")
+
+
+def _tell(connection: Connection, me: Presence, news: _News) -> None:
+    if news.connected:
+        throttles.connected(connection, me.account)
+    if news.failures:
+        throttles.failed(connection, me.account, me.owner, news.failures, news.reason)
+    if not news.slowed:
+        return
+    own, of_groups = limits_of(connection, me.account)
+    everybody = max(me.rate, permits.observed_rates(connection, me.account))
+    for group, slowed in news.slowed.items():
+        key = domain_key(me.account, group) if group else account_key(me.account)
+        limit = of_groups.get(group, Limit()) if group else own
+        observed = max(_LEAST_OBSERVED, everybody * slowed.part)
+        throttles.slow(connection, key, limit.rate, Asked(observed, slowed.pause, slowed.reason))
+
+
+def _give_back(connection: Connection, parts: list[tuple[str, Reserved]]) -> None:
+    for key, part in parts:
+        caps.give_back(connection, key, part.minute, part.n)
+
+
+def _together(before: _News, after: _News) -> _News:
+    """Return the news that the ledger did not take, and those since then."""
+    both = _News(
+        slowed=before.slowed | after.slowed,
+        connected=before.connected or after.connected,
+        failures=after.failures + (0 if after.connected else before.failures),
+    )
+    both.reason = after.reason or before.reason
+    return both
+
+
+def _limited(seen: Seen, account: str) -> tuple[bool, set[str]]:
+    """Say whether every message needs a permit, and which provider groups have a limit of their own."""
+    keys = {
+        key
+        for key in seen.limits | seen.throttled
+        if rate_now(seen.limits.get(key), seen.throttled.get(key), seen.now) is not None
+    }
+    everyone = account_key(account) in keys or pace_of(seen.pacing) is not None
+    return everyone, {key.removeprefix(domains(account)) for key in keys - {account_key(account)}}
+
+
+def _capped(seen: Seen, account: str, campaign_id: int) -> list[str]:
+    """Return the keys of daily caps."""
+    own = seen.limits.get(account_key(account), Limit())
+    keys = [account_key(account)] if own.per_day is not None else []
+    return [*keys, campaign_key(campaign_id)] if seen.pacing.warm_up.start else keys
+
+
+def _missing(seen: Seen, question: _Question) -> list[int]:
+    """Return the frames that are to be dealt now."""
+    if not any(_limited(seen, question.presence.account)):
+        return []
+    frame = math.floor(seen.now / FRAME_SECONDS)
+    into = seen.now / FRAME_SECONDS - frame
+    needed = [frame] if into < _LAST_JOIN else []
+    if into >= _NEXT_FRAME_AT:
+        needed.append(frame + 1)
+    return [frame for frame in needed if frame > question.after and frame not in seen.permits]
+
+
+def _apart() -> float:
+    """Return some milliseconds, so that one process deals and the others find what it dealt."""
+    return random.uniform(0.0, 0.04)  # noqa: S311 - spread, not secrecy

@@ -21,6 +21,7 @@ class Phase(StrEnum):
     DATA = "DATA"
     CONTENT = "the message before its end"
     DOT = "the message"
+    CHUNK = "the message by BDAT"
 
 
 class Verdict(Enum):
@@ -33,25 +34,29 @@ class Verdict(Enum):
     NOT_SENT = auto()
     ACCOUNT = auto()
     """A fault of the account or of the envelope sender, never of the recipient."""
+    NO_CHUNKS = auto()
+    """The server offers BDAT and does not know it: the same message goes by DATA."""
     NONSENSE = auto()
     """No answer to what we asked: as good as silence."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """One whole reply of a server."""
 
     code: int
-    text: str
-    """On one line, printable."""
+    lines: list[bytes]
+    """As they came, without the code."""
+
+    @property
+    def text(self) -> str:
+        """The lines on one line, printable."""
+        return one_line(self.lines)
 
     @property
     def status(self) -> str | None:
         """The RFC 3463 enhanced status; one of another class than the code is something else, a version."""
-        for match in _STATUS.finditer(self.text):
-            if match[0][0] == str(self.code)[0]:
-                return match[0]
-        return None
+        return _status(self.code, self.text)
 
     @property
     def closes(self) -> bool:
@@ -59,12 +64,18 @@ class Reply:
         return self.code in _CLOSING_CODES
 
 
+_COMPLETED = 250
+_ALL_WELL = "2.0.0 "
 _STATUS = re.compile(r"(?<![\w.])[245]\.\d{1,3}\.\d{1,3}(?![\w.]*\w)")
 _CLOSING_CODES = {421, 503}
 
+_ENDED = {Phase.DOT, Phase.CHUNK}
 _ENVELOPED = {Phase.RCPT, Phase.DATA, Phase.CONTENT}  # the server has heard of this message
 
 _SETUP = {"4": Verdict.NOT_SENT, "5": Verdict.ACCOUNT}
+
+# 421 at the end is a definite "not taken"; at any other place it says nothing about this recipient.
+_STORED = {"2": Verdict.ACCEPTED, "421": Verdict.DEFERRED, "4": Verdict.DEFERRED, "5": Verdict.REJECTED}
 
 # A whole code wins over its first digit. RFC 5321 4.2 and 4.3.2, RFC 4954 6 (AUTH), RFC 3207 4 (STARTTLS).
 _BY_PHASE: dict[Phase, dict[str, Verdict]] = {
@@ -77,13 +88,8 @@ _BY_PHASE: dict[Phase, dict[str, Verdict]] = {
     Phase.RCPT: {"2": Verdict.GO_ON, "4": Verdict.DEFERRED, "5": Verdict.REJECTED},
     Phase.DATA: {"354": Verdict.GO_ON, "4": Verdict.DEFERRED, "5": Verdict.REJECTED},
     Phase.CONTENT: {"4": Verdict.DEFERRED, "5": Verdict.REJECTED},
-    # 421 at the dot is a definite "not taken"; at any other place it says nothing about this recipient.
-    Phase.DOT: {
-        "2": Verdict.ACCEPTED,
-        "421": Verdict.DEFERRED,
-        "4": Verdict.DEFERRED,
-        "5": Verdict.REJECTED,
-    },
+    Phase.DOT: _STORED,
+    Phase.CHUNK: _STORED | dict.fromkeys(("500", "502", "503", "504"), Verdict.NO_CHUNKS),
 }
 
 _IN_ANY_PHASE = {
@@ -105,12 +111,6 @@ _BY_STATUS = {
 # Amazon SES's 454 "Throttling failure").
 _THROTTLED_CODES = {421, 454}
 _THROTTLED_STATUS = re.compile(r"4\.3\.\d+|4\.4\.5|4\.5\.3|4\.7\.(0|28)")
-
-_OUTCOMES = {
-    Verdict.ACCEPTED: Outcome.ACCEPTED,
-    Verdict.DEFERRED: Outcome.DEFERRED,
-    Verdict.REJECTED: Outcome.REJECTED,
-}
 
 _LONGEST_WAIT = 24 * 3600.0
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -159,17 +159,15 @@ def judge(phase: Phase, reply: Reply) -> Verdict:
 
 def receipt(verdict: Verdict, reply: Reply) -> Receipt:
     """Return the receipt of a definite answer."""
-    outcome = _OUTCOMES[verdict]
-    return Receipt(
-        outcome,
-        code=reply.code,
-        status=reply.status,
-        reply=reply.text[:_REPLY_LENGTH],
-        throttled=outcome is Outcome.DEFERRED
-        and (reply.code in _THROTTLED_CODES or bool(_THROTTLED_STATUS.fullmatch(reply.status or ""))),
-        retry_after=named_wait(reply.text) if outcome is Outcome.DEFERRED else None,
-        provider_message_id=_message_id(reply.text) if outcome is Outcome.ACCEPTED else None,
-    )
+    text = reply.text
+    status = _status(reply.code, text)
+    words = text[:_REPLY_LENGTH]
+    if verdict is Verdict.ACCEPTED:
+        return Receipt(Outcome.ACCEPTED, reply.code, status, words, provider_message_id=_message_id(text))
+    if verdict is Verdict.REJECTED:
+        return Receipt(Outcome.REJECTED, reply.code, status, words)
+    throttled = reply.code in _THROTTLED_CODES or bool(_THROTTLED_STATUS.fullmatch(status or ""))
+    return Receipt(Outcome.DEFERRED, reply.code, status, words, throttled, named_wait(text))
 
 
 def failure(verdict: Verdict, where: str, phase: Phase, reply: Reply) -> MessagingError:
@@ -188,7 +186,7 @@ def failure(verdict: Verdict, where: str, phase: Phase, reply: Reply) -> Messagi
 
 def silence(phase: Phase, text: str) -> MessagingError:
     """Return the error of an answer that never came, or of bytes that are none."""
-    if phase is Phase.DOT:
+    if phase in _ENDED:
         return Unknown(text)
     return BrokenOff(text) if phase in _ENVELOPED else NotSent(text)
 
@@ -205,6 +203,15 @@ def named_wait(text: str) -> float | None:
                 + int(found.get("seconds", 0))
             )
             return min(float(seconds), _LONGEST_WAIT)
+    return None
+
+
+def _status(code: int, text: str) -> str | None:
+    if code == _COMPLETED and text.startswith(_ALL_WELL):
+        return _ALL_WELL[:-1]
+    for match in _STATUS.finditer(text):
+        if match[0][0] == str(code)[0]:
+            return match[0]
     return None
 
 

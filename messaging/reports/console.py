@@ -7,8 +7,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from messaging.reports.markdown import campaign_markdown, duration
+from messaging.reports.markdown import campaign_markdown, duration, holding_up
 from schemas.report import CampaignReport, Preflight
+
+_WHEN_THERE_ARE = {"deferred", "next_turn_at", "slowdowns"}
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -38,6 +40,7 @@ def campaign_json(report: CampaignReport) -> dict[str, Any]:
         **({"paused_because": report.paused_because} if report.paused_because else {}),
         **report.totals.model_dump(),
         "seconds": round(report.seconds, 3),
+        **report.model_dump(mode="json", include=_WHEN_THERE_ARE, exclude_defaults=True),
     }
 
 
@@ -66,6 +69,8 @@ def show_status(reports: list[CampaignReport]) -> None:
     for report in reports:
         if report.paused_because:
             show(f"{report.campaign} is paused: {report.paused_because}")
+        for line in holding_up(report):
+            show(f"{report.campaign}: {line}")
 
 
 def show_error(error: Exception) -> None:
@@ -87,6 +92,7 @@ def show_preflight(preflight: Preflight) -> None:
         )
     show_counts("Left out", preflight.excluded)
     show_counts("Contacts without a value for a merge field", preflight.empty_fields)
+    show_counts("Attached to every message, in bytes", preflight.attachments)
     if preflight.seconds_at_least is not None:
         show(f"At its pace it takes at least {duration(preflight.seconds_at_least)}.")
 

@@ -1,6 +1,8 @@
 """A campaign's report as Markdown: counts only, so that it may be stored by Prefect."""
 
-from schemas.report import CampaignReport
+from datetime import UTC, datetime
+
+from schemas.report import CampaignReport, Decision, Slowdown
 from schemas.states import CampaignState
 
 _MEANINGS = {
@@ -42,6 +44,7 @@ def campaign_markdown(report: CampaignReport) -> str:
         f"# Campaign {report.campaign}: {report.state}",
         "",
         *([f"**Paused because** {report.paused_because}", ""] if report.paused_because else []),
+        *[line for told in holding_up(report) for line in (told, "")],
         f"**{report.totals.accepted:,} of {report.totals.planned:,}** recipients accepted"
         + (f" ({success:.1f} % of those answered)" if success is not None else "")
         + f", {duration(report.seconds)}, {report.messages_per_second:,.0f} messages per second, "
@@ -56,14 +59,43 @@ def campaign_markdown(report: CampaignReport) -> str:
     reasons = {_in_words(reason): n for reason, n in report.reasons.items()}
     lines += _table("Why not accepted", "Reason", reasons)
     lines += _table("Left out when planning", "Reason", report.excluded)
+    lines += _decisions(report.decisions)
     if report.totals.unknown:
-        lines += [
-            "",
-            f"**{report.totals.unknown:,} unknown:** `outflow report {_quoted(report.campaign)}` names them.",
-        ]
-    if report.totals.queued and report.state is not CampaignState.FINISHED:
+        name = _quoted(report.campaign)
+        told = f"`outflow report {name}` names them, `outflow resolve {name}` decides about them."
+        lines += ["", f"**{report.totals.unknown:,} unknown:** {told}"]
+    if report.totals.queued and report.state not in {CampaignState.FINISHED, CampaignState.CANCELLED}:
         lines += ["", f"**Not done:** `outflow retry {_quoted(report.campaign)}` sends only what is missing."]
     return "\n".join(lines) + "\n"
+
+
+def holding_up(report: CampaignReport) -> list[str]:
+    """Say what keeps a campaign from going at its full pace: limits that are tighter for now, and waits."""
+    lines = [slowed(slowdown) for slowdown in report.slowdowns]
+    if report.deferred and report.next_turn_at is not None:
+        who = "1 recipient waits" if report.deferred == 1 else f"{report.deferred:,} recipients wait"
+        lines.append(f'{who} after a "not now"; the next turn is at {moment(report.next_turn_at)}')
+    return lines
+
+
+def slowed(slowdown: Slowdown) -> str:
+    """Say that a limit is tighter for now, since when it is not, and why."""
+    if slowdown.per_second is None:
+        what = f"{slowdown.what} stands still"
+    elif slowdown.per_second >= 1:
+        what = f"{slowdown.what} slowed to {slowdown.per_second:.3g}/s"
+    else:
+        what = f"{slowdown.what} slowed to {slowdown.per_second * 60:.3g}/m"
+    until = f" until {moment(slowdown.until)}" if slowdown.until is not None else ""
+    because = f" because {slowdown.reason}" if slowdown.reason else ""
+    return f"{what}{until}{because}"
+
+
+def moment(at: datetime) -> str:
+    """Return a time as a person would say it: without the date when that is today's."""
+    at = at.astimezone(UTC)
+    day = "" if at.date() == datetime.now(UTC).date() else f"{at:%Y-%m-%d} "
+    return f"{day}{at:%H:%M} UTC"
 
 
 def _in_words(reason: str) -> str:
@@ -76,6 +108,13 @@ def _table(title: str, head: str, counts: dict[str, int]) -> list[str]:
         return []
     rows = [f"| {table_cell(reason)} | {n:,} |" for reason, n in counts.items()]
     return ["", f"## {title}", "", f"| {head} | Count |", "|---|---:|", *rows]
+
+
+def _decisions(decisions: list[Decision]) -> list[str]:
+    if not decisions:
+        return []
+    rows = [f"| {moment(one.at)} | {table_cell(one.who)} | {table_cell(one.said)} |" for one in decisions]
+    return ["", "## Decisions", "", "| When | Who | What |", "|---|---|---|", *rows]
 
 
 def table_cell(text: str) -> str:

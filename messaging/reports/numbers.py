@@ -3,9 +3,11 @@
 from sqlalchemy import Engine
 
 from messaging.campaign.finding import campaign_numbered
-from messaging.storage import campaigns, totals
+from messaging.storage import campaigns, decisions, throttles, totals
 from schemas.report import BatchTotals, CampaignReport
-from schemas.states import AttemptState
+from schemas.states import AttemptState, CampaignState
+
+MOST_DECISIONS = 20
 
 
 def campaign_report(engine: Engine, campaign_id: int) -> CampaignReport:
@@ -16,24 +18,26 @@ def campaign_report(engine: Engine, campaign_id: int) -> CampaignReport:
     """
     campaign = campaign_numbered(engine, campaign_id)
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-        span = totals.span(connection, campaign_id)
-        seconds = (
-            (span.answered_at - span.started_at).total_seconds()
-            if span.answered_at is not None and span.started_at is not None
-            else 0.0
-        )
+        figures = totals.figures(connection, campaign_id)
         return CampaignReport(
             campaign_id=campaign.id,
             campaign=campaign.spec.name,
             state=campaign.state,
-            totals=totals.totals_of(connection, campaign_id),
+            totals=figures.totals,
             batches=totals.batch_count(connection, campaign_id),
             excluded=campaign.excluded,
-            reasons=totals.reasons(connection, campaign_id),
-            started_at=span.started_at,
+            reasons=figures.reasons,
+            started_at=figures.started_at,
             finished_at=campaign.finished_at,
-            seconds=seconds,
-            paused_because=campaign.state_reason,
+            seconds=figures.seconds,
+            paused_because=campaign.state_reason if campaign.state is CampaignState.PAUSED else None,
+            deferred=figures.deferred,
+            next_turn_at=figures.next_turn_at,
+            # Of no interest to who looks at a campaign that has ended.
+            slowdowns=throttles.current(connection, campaign.spec.account, campaign_id)
+            if campaign.state in {CampaignState.RUNNING, CampaignState.PAUSED}
+            else [],
+            decisions=decisions.last(connection, campaign_id, MOST_DECISIONS),
         )
 
 

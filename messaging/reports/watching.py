@@ -1,6 +1,7 @@
 """Progress bars for the person who waits: sending by the ledger, importing by this process."""
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -18,11 +19,13 @@ from messaging.audience.progress import running
 from messaging.campaign.finding import campaign_named
 from messaging.errors import InputError
 from messaging.reports.console import err
+from messaging.reports.markdown import moment
 from messaging.reports.numbers import campaign_report
 from messaging.storage.engine import engine
 
 T = TypeVar("T")
 _LOOK_SECONDS = 0.5
+_NAPS_PER_LOOK = 10
 
 
 async def with_progress(campaign: str, work: Coroutine[Any, Any, T]) -> T:
@@ -62,13 +65,19 @@ async def _watch_imports(bar: Progress) -> None:
 
 async def _watch(campaign: str, bar: Progress) -> None:
     line = bar.add_task("planning", total=None)
+    nap = _LOOK_SECONDS
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(nap)
         try:
             found = await asyncio.to_thread(campaign_named, engine(), campaign)
         except InputError:
             continue  # not planned yet
-        totals = (await asyncio.to_thread(campaign_report, engine(), found.id)).totals
-        bar.update(
-            line, description="sending", total=totals.planned, completed=totals.planned - totals.unfinished
-        )
+        started = time.monotonic()
+        report = await asyncio.to_thread(campaign_report, engine(), found.id)
+        # The count of a large campaign is work for the database, which has better things to do.
+        nap = max(_LOOK_SECONDS, _NAPS_PER_LOOK * (time.monotonic() - started))
+        planned, left = report.totals.planned, report.totals.unfinished
+        doing = "sending"
+        if report.next_turn_at is not None and report.deferred == left:
+            doing = f"waiting until {moment(report.next_turn_at)}"
+        bar.update(line, description=doing, total=planned, completed=planned - left)

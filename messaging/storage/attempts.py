@@ -1,14 +1,19 @@
 """Attempts in the ledger: every change of state, set-based and fenced by the batch's lease."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, LiteralString, cast
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from messaging.errors import LeaseLost
-from messaging.storage.batches import Lease
+from messaging.storage.batches import Lease, fence
+from messaging.storage.prepared import array, by_index, text_array
 from schemas.states import AttemptState
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.pq.abc import PGresult
 
 LONGEST_REPLY = 500  # characters of a provider's words worth keeping
 
@@ -61,28 +66,38 @@ class Round:
     """Whether the campaign is running: if not, nothing was marked."""
 
 
-_DUE = text("""
-    SELECT a.id, a.token, a.address, a.tries, c.name, c.phone, coalesce(c.attributes, '{}') AS attributes
+# Whoever reads a page gets plain tuples: a row mapped by name costs more than the row.
+_DUE: LiteralString = """
+    SELECT a.id, a.token, a.address, a.tries, c.name, c.phone, coalesce(c.attributes, '{}')
     FROM attempts a LEFT JOIN contacts c ON c.id = a.contact_id
-    WHERE a.batch_id = :batch_id AND a.id > :after AND a.state = 'queued'
+    WHERE a.batch_id = %s AND a.id > %s AND a.state = 'queued'
         AND (a.not_before IS NULL OR a.not_before <= clock_timestamp())
-    ORDER BY a.id LIMIT :limit
-""")
+    ORDER BY a.id LIMIT %s
+"""
 
 
 def due(connection: Connection, batch_id: int, after: int, limit: int) -> list[Attempt]:
     """Return the next queued attempts of a batch whose time has come, in order of id above `after`."""
-    rows = connection.execute(_DUE, {"batch_id": batch_id, "after": after, "limit": limit})
-    return [Attempt(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's documented way to a mapping
+    driver = cast("psycopg.Connection[tuple[Any, ...]]", connection.connection.driver_connection)
+    with by_index(connection):
+        rows = driver.execute(_DUE, (batch_id, after, limit), binary=True).fetchall()
+    return [Attempt(*row) for row in rows]
 
 
 # One statement, one round trip, one commit.  `FOR SHARE` holds off whoever would take the lease over, so
-# that an attempt is never marked by two owners.  The ids are joined from arrays: a planner that is given
-# them as constants has been seen to scan the table.
-_ROUND = text("""
-    WITH held AS (
-        SELECT b.id, b.campaign_id FROM batches b
-        WHERE b.id = :batch_id AND b.lease_owner = :owner AND b.lease_epoch = :epoch FOR SHARE
+# that an attempt is never marked by two owners.  `+ 0` leaves the planner no way to the attempts but by id:
+# without statistics it would rather walk through the batch.
+ROUND = """
+    WITH held AS MATERIALIZED (
+        SELECT b.id, c.state FROM batches b JOIN campaigns c ON c.id = b.campaign_id
+        WHERE b.id = $1 AND b.lease_owner = $2 AND b.lease_epoch = $3 FOR SHARE OF b
+    ),
+    answers AS MATERIALIZED (
+        SELECT r.*, CASE WHEN r.given = 'queued' AND held.state = 'cancelled'
+            THEN 'cancelled' ELSE r.given END AS state
+        FROM held, unnest($5::bigint[], $6::text[], $7::smallint[], $8::text[], $9::text[], $10::text[],
+            $11::text[], $12::float[], $13::bool[]
+        ) AS r (id, given, code, status, reply, reason, provider_message_id, wait, counts)
     ),
     answered AS (
         UPDATE attempts a SET state = r.state, code = r.code, status = r.status, reply = r.reply,
@@ -90,88 +105,72 @@ _ROUND = text("""
             tries = a.tries + r.counts::int,
             not_before = clock_timestamp() + make_interval(secs => r.wait),
             answered_at = CASE WHEN r.state <> 'queued' THEN clock_timestamp() END
-        FROM held, unnest(CAST(:ids AS bigint[]), CAST(:states AS text[]), CAST(:codes AS smallint[]),
-            CAST(:statuses AS text[]), CAST(:replies AS text[]), CAST(:reasons AS text[]),
-            CAST(:provider_message_ids AS text[]), CAST(:waits AS float[]), CAST(:counts AS bool[])
-        ) AS r (id, state, code, status, reply, reason, provider_message_id, wait, counts)
-        WHERE a.id = r.id AND a.batch_id = held.id AND (
+        FROM answers r
+        WHERE a.id = r.id AND a.batch_id + 0 = $1 AND (
             a.state IN ('queued', 'dispatched') OR (a.state = 'rejected' AND r.state = 'queued'))
     ),
-    marked AS (
-        UPDATE attempts a SET state = 'dispatched', dispatched_at = clock_timestamp(),
-            message_id = m.message_id, answered_at = NULL
-        FROM held, unnest(CAST(:mark_ids AS bigint[]), CAST(:message_ids AS text[])) AS m (id, message_id)
-        WHERE a.id = m.id AND a.batch_id = held.id
-            AND (a.state = 'queued' OR (a.state = 'dispatched' AND a.id = ANY (:again)))
-            AND EXISTS (SELECT FROM campaigns c WHERE c.id = held.campaign_id AND c.state = 'running')
-            AND NOT EXISTS (
-                SELECT FROM suppressions s WHERE s.channel = :channel AND s.address_key = a.address_key
-                    AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()))
-            AND NOT EXISTS (
-                SELECT FROM contacts c WHERE c.id = a.contact_id AND c.status <> 'subscribed')
-        RETURNING a.id
-    )
-    SELECT EXISTS (SELECT FROM held) AS held, ARRAY(SELECT id FROM marked) AS marked,
-        (SELECT c.state = 'running' FROM campaigns c, held WHERE c.id = held.campaign_id) AS running
-""")
-
-_SUPPRESS = text("""
-    UPDATE attempts a SET state = 'suppressed', answered_at = clock_timestamp(), reason = w.reason
-    FROM (
-        SELECT a.id, coalesce('suppressed: ' || s.reason, c.status) AS reason
-        FROM attempts a
-        LEFT JOIN suppressions s ON s.channel = :channel AND s.address_key = a.address_key
+    marks AS MATERIALIZED (
+        SELECT m.id, m.message_id, coalesce('suppressed: ' || s.reason, p.status) AS withdrawn
+        FROM held, unnest($14::bigint[], $15::text[]) AS m (id, message_id)
+        JOIN attempts a ON a.id = m.id
+        LEFT JOIN suppressions s ON s.channel = $4 AND s.address_key = a.address_key
             AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())
-        LEFT JOIN contacts c ON c.id = a.contact_id AND c.status <> 'subscribed'
-        WHERE a.id = ANY (:ids) AND a.batch_id = :batch_id
-    ) w
-    WHERE a.id = w.id AND a.state = 'queued' AND w.reason IS NOT NULL
-""")
+        LEFT JOIN contacts p ON p.id = a.contact_id AND p.status <> 'subscribed'
+        WHERE held.state = 'running'
+    ),
+    marked AS (
+        UPDATE attempts a SET
+            state = CASE WHEN m.withdrawn IS NULL THEN 'dispatched' ELSE 'suppressed' END,
+            message_id = CASE WHEN m.withdrawn IS NULL THEN m.message_id ELSE a.message_id END,
+            dispatched_at = CASE WHEN m.withdrawn IS NULL THEN clock_timestamp() ELSE a.dispatched_at END,
+            answered_at = CASE WHEN m.withdrawn IS NOT NULL THEN clock_timestamp() END,
+            reason = coalesce(m.withdrawn, a.reason)
+        FROM marks m
+        WHERE a.id = m.id AND a.batch_id + 0 = $1
+            AND (a.state = 'queued' OR (a.state = 'dispatched' AND a.id = ANY ($16::bigint[])))
+        RETURNING a.id, a.state
+    )
+    SELECT held.state = 'running', ARRAY(SELECT id FROM marked WHERE state = 'dispatched') FROM held
+"""
 
 
-def commit_round(
-    connection: Connection,
-    lease: Lease,
-    answers: Sequence[Answer],
-    marks: Sequence[Mark],
-    again: Sequence[int] = (),
-) -> Round:
-    """Record answers and mark attempts `dispatched`.
+def round_of(
+    lease: Lease, answers: Sequence[Answer], marks: Sequence[Mark], again: Iterable[int] = ()
+) -> list[bytes | None]:
+    """Return the parameters of `ROUND`, which records answers and then marks attempts `dispatched`.
 
     A mark is refused when the address has been suppressed, or the contact has unsubscribed, since planning
-    (the attempt becomes `suppressed`) or when the campaign is not running (it stays `queued`).
-
-    Raises:
-        LeaseLost: Another process holds the batch; nothing was changed.
+    (the attempt becomes `suppressed`), when the campaign is not running (it stays `queued`), and when the
+    attempt is not queued; `again` names those that a round in doubt may have marked already. An attempt has
+    an answer or a mark in one round, never both.
     """
-    row = connection.execute(
-        _ROUND,
-        {
-            "batch_id": lease.batch_id,
-            "owner": lease.owner,
-            "epoch": lease.epoch,
-            "channel": lease.channel,
-            "ids": [answer.attempt_id for answer in answers],
-            "states": [answer.state for answer in answers],
-            "codes": [answer.code for answer in answers],
-            "statuses": [answer.status for answer in answers],
-            "replies": [answer.reply[:LONGEST_REPLY] if answer.reply else None for answer in answers],
-            "reasons": [answer.reason for answer in answers],
-            "provider_message_ids": [answer.provider_message_id for answer in answers],
-            "waits": [answer.wait for answer in answers],
-            "counts": [answer.counts for answer in answers],
-            "again": list(again),
-            "mark_ids": [mark.attempt_id for mark in marks],
-            "message_ids": [mark.message_id for mark in marks],
-        },
-    ).one()
-    if not row.held:
-        raise LeaseLost(f"batch {lease.batch_id} was taken over by another process")
-    marked = set(row.marked)
-    refused = [mark.attempt_id for mark in marks if mark.attempt_id not in marked]
-    if refused:
-        connection.execute(_SUPPRESS, {"ids": refused, "batch_id": lease.batch_id, "channel": lease.channel})
-    return Round(marked=marked, running=row.running)
+    return [
+        *fence(lease),
+        lease.channel.encode(),
+        array([answer.attempt_id for answer in answers]),
+        text_array([answer.state for answer in answers]),
+        array([answer.code for answer in answers]),
+        text_array([answer.status for answer in answers]),
+        text_array([answer.reply[:LONGEST_REPLY] if answer.reply else None for answer in answers]),
+        text_array([answer.reason for answer in answers]),
+        text_array([answer.provider_message_id for answer in answers]),
+        array([answer.wait for answer in answers]),
+        array([answer.counts for answer in answers]),
+        array([mark.attempt_id for mark in marks]),
+        text_array([mark.message_id for mark in marks]),
+        array(list(again)),
+    ]
+
+
+def round_done(result: "PGresult") -> Round | None:
+    """Read what a round did; None: another process holds the batch, and nothing was changed."""
+    if result.ntuples == 0:
+        return None
+    marked = (result.get_value(0, 1) or b"{}")[1:-1]
+    return Round(
+        running=result.get_value(0, 0) == b"t",
+        marked=set(map(int, marked.split(b","))) if marked else set(),
+    )
 
 
 def requeue(
@@ -203,3 +202,13 @@ def requeue(
     """)
     parameters = {"campaign_id": campaign_id, "states": list(states), "numbers": numbers, "actor": actor}
     return connection.execute(statement, parameters).rowcount
+
+
+def take_back(connection: Connection, campaign_id: int, attempt_ids: Sequence[int]) -> int:
+    """Queue again whoever of these was rejected for a fault of ours; return how many."""
+    statement = text("""
+        UPDATE attempts SET state = 'queued', not_before = NULL, answered_at = NULL, code = NULL,
+            status = NULL, reply = NULL, reason = NULL
+        WHERE campaign_id = :campaign_id AND id = ANY (:ids) AND state = 'rejected'
+    """)
+    return connection.execute(statement, {"campaign_id": campaign_id, "ids": list(attempt_ids)}).rowcount

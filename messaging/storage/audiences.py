@@ -25,8 +25,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from messaging.audience import filters
 from messaging.errors import InputError
+from messaging.storage import filters
 from messaging.storage.tables import audience_members, audiences, contacts, imports
 from schemas.audience import AudienceSpec, ImportLine
 from schemas.contract import Contract

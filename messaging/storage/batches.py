@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, text
 
+from messaging.storage.prepared import by_index
 from messaging.storage.tables import batches
 
 LEASE_SECONDS = 30
@@ -23,6 +24,8 @@ class Lease:
     batch_id: int
     owner: str
     epoch: int
+    running: bool = True
+    """Whether the campaign was running when the lease was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,9 @@ class Work:
     due: list[int]
     """Numbers of batches that can be claimed and hold attempts whose time has come."""
     progress: tuple[int, int]
-    """Attempts left, and deferrals counted on them: unchanged after a pass, the pass got no answer."""
+    """Attempts left, and deferrals counted on them: unchanged after a pass, the pass got no answer.
+
+    To count them is to read them all, so only when something is due or the campaign is not running."""
     wait: float | None
     """Seconds until a deferred attempt is due or another process's lease expires; None: nothing is left."""
 
@@ -46,21 +51,27 @@ def numbers(connection: Connection, campaign_id: int) -> list[int]:
 
 
 def claim(connection: Connection, campaign_id: int, number: int, owner: str) -> Lease | None:
-    """Take a batch whose lease is free or expired; None when another process holds it.
+    """Take a batch whose lease is free or expired; None when another process holds it or nothing is due.
 
-    What the former owner left `dispatched` becomes `unknown`: its answer will never be heard.
+    What the former owner left `dispatched` becomes `unknown`: its answer will never be heard. Whoever has
+    been suppressed or has unsubscribed since planning becomes `suppressed`: the server never hears of them.
     """
-    row = connection.execute(
-        text("""
+    statement = text("""
             UPDATE batches SET lease_owner = :owner, lease_epoch = lease_epoch + 1,
                 lease_expires_at = clock_timestamp() + make_interval(secs => :seconds)
             WHERE campaign_id = :campaign_id AND number = :number
                 AND (lease_owner IS NULL OR lease_expires_at < clock_timestamp())
+                AND EXISTS (
+                    SELECT FROM attempts a
+                    WHERE a.batch_id = batches.id AND (a.state = 'dispatched' OR a.state = 'queued' AND (
+                        a.not_before IS NULL OR a.not_before <= clock_timestamp())))
             RETURNING id, lease_epoch,
-                (SELECT spec ->> 'channel' FROM campaigns WHERE id = :campaign_id) AS channel
-        """),
-        {"campaign_id": campaign_id, "number": number, "owner": owner, "seconds": LEASE_SECONDS},
-    ).one_or_none()
+                (SELECT spec ->> 'channel' FROM campaigns WHERE id = :campaign_id) AS channel,
+                (SELECT state = 'running' FROM campaigns WHERE id = :campaign_id) AS running
+        """)
+    parameters = {"campaign_id": campaign_id, "number": number, "owner": owner, "seconds": LEASE_SECONDS}
+    with by_index(connection):
+        row = connection.execute(statement, parameters).one_or_none()
     if row is None:
         return None
     connection.execute(
@@ -71,57 +82,91 @@ def claim(connection: Connection, campaign_id: int, number: int, owner: str) -> 
         """),
         {"batch_id": row.id},
     )
+    connection.execute(_WITHDRAW, {"batch_id": row.id, "channel": row.channel})
     return Lease(
-        campaign_id=campaign_id, channel=row.channel, batch_id=row.id, owner=owner, epoch=row.lease_epoch
+        campaign_id=campaign_id,
+        channel=row.channel,
+        batch_id=row.id,
+        owner=owner,
+        epoch=row.lease_epoch,
+        running=row.running,
     )
 
 
-def renew(connection: Connection, lease: Lease) -> bool:
-    """Put the expiry off; False when another process has taken the batch."""
-    return _change(
-        connection, lease, "lease_expires_at = clock_timestamp() + make_interval(secs => :seconds)"
-    )
+_WITHDRAW = text("""
+    UPDATE attempts a SET state = 'suppressed', answered_at = clock_timestamp(), reason = w.reason
+    FROM (
+        SELECT a.id, coalesce('suppressed: ' || s.reason, c.status) AS reason
+        FROM attempts a
+        LEFT JOIN suppressions s ON s.channel = :channel AND s.address_key = a.address_key
+            AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())
+        LEFT JOIN contacts c ON c.id = a.contact_id AND c.status <> 'subscribed'
+        WHERE a.batch_id = :batch_id AND a.state = 'queued' AND (s.id IS NOT NULL OR c.id IS NOT NULL)
+    ) w
+    WHERE a.id = w.id AND a.state = 'queued'
+""")
+
+# Neither changes a row when another process has taken the batch.  Parameters: the lease's `fence`, and for
+# `RENEW` the seconds.
+RENEW = """
+    UPDATE batches SET lease_expires_at = clock_timestamp() + make_interval(secs => $4)
+    WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3
+"""
+RELEASE = """
+    UPDATE batches SET lease_owner = NULL, lease_expires_at = NULL
+    WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3
+"""
 
 
-def release(connection: Connection, lease: Lease) -> bool:
-    """Give the batch back; False when another process has taken it."""
-    return _change(connection, lease, "lease_owner = NULL, lease_expires_at = NULL")
+def fence(lease: Lease) -> list[bytes | None]:
+    """Return what every change of a batch or its attempts is fenced by, as parameters."""
+    return [str(lease.batch_id).encode(), lease.owner.encode(), str(lease.epoch).encode()]
 
 
-def _change(connection: Connection, lease: Lease, change: str) -> bool:
-    statement = text(
-        f"UPDATE batches SET {change} WHERE id = :batch_id AND lease_owner = :owner AND lease_epoch = :epoch"  # noqa: S608 - one of the two constants above
-    )
-    parameters = {
-        "batch_id": lease.batch_id,
-        "owner": lease.owner,
-        "epoch": lease.epoch,
-        "seconds": LEASE_SECONDS,
-    }
-    return connection.execute(statement, parameters).rowcount == 1
-
-
+# Each batch is asked for one attempt that can be sent, not for all of them; of a batch that another process
+# holds, any that is left will do.  Only a batch with nothing but future work is read through.
 _LEFT = text("""
-    SELECT b.number,
-        coalesce(b.lease_owner IS NOT NULL AND b.lease_expires_at >= clock_timestamp(), false) AS held,
-        coalesce(extract(epoch FROM b.lease_expires_at - clock_timestamp()), 0)::float AS lease_left,
-        bool_or(a.state = 'dispatched' OR a.not_before IS NULL OR a.not_before <= clock_timestamp())
-            AS is_due,
-        coalesce(extract(epoch FROM min(a.not_before) - clock_timestamp()), 0)::float AS due_in,
-        count(*) AS n, sum(a.tries) AS tries
-    FROM batches b JOIN attempts a ON a.batch_id = b.id AND a.state IN ('queued', 'dispatched')
-    WHERE b.campaign_id = :campaign_id
-        AND (CAST(:numbers AS int[]) IS NULL OR b.number = ANY (CAST(:numbers AS int[])))
-    GROUP BY b.id ORDER BY b.number
+    SELECT b.number, b.held, b.lease_left, found.is_due, later.due_in
+    FROM (
+        SELECT id, number,
+            coalesce(lease_owner IS NOT NULL AND lease_expires_at >= clock_timestamp(), false) AS held,
+            coalesce(extract(epoch FROM lease_expires_at - clock_timestamp()), 0)::float AS lease_left
+        FROM batches
+        WHERE campaign_id = :campaign_id
+            AND (CAST(:numbers AS int[]) IS NULL OR number = ANY (CAST(:numbers AS int[])))
+    ) b
+    LEFT JOIN LATERAL (
+        SELECT true AS is_due FROM attempts a
+        WHERE a.batch_id = b.id AND (a.state = 'dispatched' OR a.state = 'queued' AND (
+            b.held OR a.not_before IS NULL OR a.not_before <= clock_timestamp()))
+        LIMIT 1
+    ) found ON true
+    LEFT JOIN LATERAL (
+        SELECT extract(epoch FROM min(a.not_before) - clock_timestamp())::float AS due_in FROM attempts a
+        WHERE found.is_due IS NULL AND a.batch_id = b.id AND a.state = 'queued'
+    ) later ON true
+    WHERE found.is_due OR later.due_in IS NOT NULL
+    ORDER BY b.number
+""")
+
+_PROGRESS = text("""
+    SELECT count(*), coalesce(sum(a.tries), 0) FROM attempts a
+    WHERE a.campaign_id = :campaign_id AND a.state IN ('queued', 'dispatched')
+        AND (:anything_due OR (SELECT state <> 'running' FROM campaigns WHERE id = :campaign_id))
+        AND (CAST(:numbers AS int[]) IS NULL OR a.batch_id IN (
+            SELECT id FROM batches
+            WHERE campaign_id = :campaign_id AND number = ANY (CAST(:numbers AS int[]))))
 """)
 
 
 def work(connection: Connection, campaign_id: int, chosen: list[int] | None) -> Work:
     """Say which batches can be sent now, and how long to wait when none can."""
-    rows = connection.execute(_LEFT, {"campaign_id": campaign_id, "numbers": chosen}).all()
+    parameters = {"campaign_id": campaign_id, "numbers": chosen}
+    with by_index(connection):
+        rows = connection.execute(_LEFT, parameters).all()
     if not rows:
         return Work(due=[], progress=(0, 0), wait=None)
     due = [row.number for row in rows if row.is_due and not row.held]
-    waits = [row.lease_left if row.held else row.due_in for row in rows]
-    progress = (sum(row.n for row in rows), sum(row.tries for row in rows))
-    return Work(due=due, progress=progress, wait=max(0.0, min(waits)))
+    waits = [row.lease_left if row.held else row.due_in or 0.0 for row in rows]
+    left, tries = connection.execute(_PROGRESS, {**parameters, "anything_due": bool(due)}).one()
+    return Work(due=due, progress=(left, tries), wait=max(0.0, min(waits)))

@@ -1,7 +1,6 @@
 """Imports: what each file brought, and the rows that were refused."""
 
 import csv
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, cast
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, func, insert, null, select, update
 
 from messaging.errors import InputError
+from messaging.private_file import open_private
 from messaging.storage.tables import audiences, imports, refused_rows
 from schemas.contacts import ImportReport
 from schemas.reasons import REFUSED_COLUMNS
@@ -28,7 +28,7 @@ _ROWS_AT_ONCE = 1_000
 # Columns of `imports` that a report has under the same name.
 _REPORTED = ("rows", "imported", "refused", "duplicates", "without_consent", "columns", "warnings",
     "contract", "seconds")  # fmt: skip
-_READ_AS = {"format", "encoding", "refused_file", "contract_page"}  # and in its `read_as`
+_READ_AS = {"format", "encoding", "refused_file", "contract_page", "problem"}  # and in its `read_as`
 
 
 def add_import(connection: Connection, **values: object) -> int:
@@ -67,6 +67,13 @@ def finish(
     )
 
 
+def note_problem(engine: Engine, report: ImportReport) -> None:
+    """Record what an import could not write for people after its load, and where nothing lies."""
+    changed = imports.c.read_as.concat(report.model_dump(mode="json", include=_READ_AS))
+    with engine.begin() as connection:
+        connection.execute(update(imports).where(imports.c.id == report.import_id).values(read_as=changed))
+
+
 def find_same(
     connection: Connection, audience_id: int, sha256: str, request: Mapping[str, object]
 ) -> ImportReport | None:
@@ -100,7 +107,7 @@ def _report(connection: Connection, row: RowMapping) -> ImportReport:
         loaded=row["state"] == ImportState.LOADED,
         new=row["new_contacts"],
         reasons=dict(connection.execute(reasons).tuples().all()),
-        **{name: row["read_as"][name] for name in _READ_AS},
+        **{name: row["read_as"].get(name, "") for name in _READ_AS},
         **{name: row[name] for name in ("file_name", *_REPORTED)},
     )
 
@@ -150,10 +157,8 @@ def write_refused(engine: Engine, import_id: int, path: Path) -> int:
             .order_by(refused_rows.c.row_number)
         )
         try:
-            # A new file: an old one would keep its permissions.  The BOM is for Excel, which else guesses.
-            path.unlink(missing_ok=True)
-            opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(opened, "w", encoding="utf-8-sig", newline="") as file:
+            # The BOM is for Excel, which else guesses.
+            with open_private(path, "utf-8-sig") as file:
                 writer = csv.writer(file)
                 writer.writerow([*REFUSED_COLUMNS, *map(_harmless, header)])
                 count = 0

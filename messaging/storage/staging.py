@@ -30,6 +30,9 @@ CONTACT_FIELDS = (
 )
 """The columns of a staged contact, between `row_number` and `attributes`."""
 
+OTHER_PHONES = "Other phones"
+"""The attribute that keeps further numbers of a contact, apart by `; `."""
+
 _BYTES = 'COLLATE "C"'  # compared as bytes, which is several times faster than any language's order
 _ONE_AT_A_TIME = 7_305_802  # any number: the advisory lock that merges of one database share
 
@@ -39,6 +42,7 @@ _TABLES = f"""
         row_number integer, email_key text, email text, phone text, phone_type text, phone_region text,
         name text, country text, time_zone text, language text, status text,
         consent_source text, consent_text text, consent_at timestamptz, attributes jsonb, {{cells}}
+        other_phones text[], -- of merged rows only
         key text {_BYTES} GENERATED ALWAYS AS (coalesce(email_key, phone)) STORED
     ) ON COMMIT DROP;
     CREATE TEMPORARY TABLE staged_refused (row_number integer, reason text, cells jsonb) ON COMMIT DROP
@@ -73,6 +77,8 @@ class Merged:
     """Rows refused by reason, with `OnDuplicate.REFUSE` only."""
     without_consent: int
     """Contacts among the imported ones who have no consent, now that all is merged."""
+    differing: int = 0
+    """Merged rows of which a name or an attribute was not taken, because an earlier row has another."""
 
 
 class Staging:
@@ -113,18 +119,20 @@ class Staging:
         changes = _CHANGES[on_duplicate]
         connection.execute(_find_known(changes))
         known = connection.execute(_KNOWN).one()
-        imported, new, without_consent = known.contacts, 0, known.without_consent
+        imported, new, without_consent, differing = known.contacts, 0, known.without_consent, 0
         if known.contacts:
             connection.execute(_JOIN, into)
         if known.differing or known.rows < self._rows:
-            connection.execute(_merge_repeated(last_wins=on_duplicate is OnDuplicate.UPDATE))
+            last_wins = on_duplicate is OnDuplicate.UPDATE
+            connection.execute(_merge_repeated(last_wins=last_wins))
+            differing = 0 if last_wins else connection.execute(_DIFFERING).scalar_one()
         if known.differing:
             connection.execute(_update(changes))
         if known.rows < self._rows:
             made = connection.execute(_insert(_UNKNOWN), into).one()
             imported, new = imported + made.contacts, made.contacts
             without_consent += made.without_consent
-        return Merged(imported, new, self._rows - imported, {}, without_consent)
+        return Merged(imported, new, self._rows - imported, {}, without_consent, differing)
 
     def keep_refused(self, import_id: int) -> None:
         """Keep all refused rows with the import."""
@@ -176,18 +184,24 @@ _JOIN = text("""
     ORDER BY contact_id ON CONFLICT DO NOTHING
 """)
 
+_DIFFERING = text("""
+    SELECT count(*) FROM staged_contacts s JOIN staged_merged m USING (key)
+    WHERE s.name <> m.name OR NOT m.attributes @> s.attributes
+""")
+
 # Columns that stand for themselves; others belong to a number, a consent, or have a rule of their own.
 _ONES = ("email_key", "email", "name", "country", "time_zone", "language")
 _FIELDS = ", ".join((*CONTACT_FIELDS, "attributes"))
+_STAGED = f"key, {_FIELDS}, other_phones"
 
 _NOT_REFUSED = f"""
-    SELECT key, {_FIELDS} FROM staged_contacts s
+    SELECT {_STAGED} FROM staged_contacts s
     WHERE NOT EXISTS (SELECT FROM staged_refused r WHERE r.row_number = s.row_number)
 """  # noqa: S608 - constants from above
 _ONE_EACH = f"""
-    SELECT key, {_FIELDS} FROM staged_contacts s
+    SELECT {_STAGED} FROM staged_contacts s
     WHERE NOT EXISTS (SELECT FROM staged_merged m WHERE m.key = s.key)
-    UNION ALL SELECT key, {_FIELDS} FROM staged_merged
+    UNION ALL SELECT {_STAGED} FROM staged_merged
 """  # noqa: S608 - constants from above
 _UNKNOWN = f"""
     SELECT * FROM ({_ONE_EACH}) s WHERE NOT EXISTS (SELECT FROM staged_known k WHERE k.key = s.key)
@@ -197,10 +211,12 @@ _UNKNOWN = f"""
 def _merge_repeated(*, last_wins: bool) -> TextClause:
     """Make one row of the rows of each address that has several: per column the first, or last, value wins.
 
+    Where the first wins, further numbers become an attribute: people have several phones, a row each.
     A number keeps its own type and region, a consent its own wording and time, be they empty. The least and
     the greatest of "row number, value" take no more memory for an address of a million rows.
     """
     wins, order = ("max", "ASC") if last_wins else ("min", "DESC")
+    phones = "NULL::text[]" if last_wins else f"array_agg(DISTINCT phone {_BYTES})"
     ones = ", ".join(f"substr({wins}((place || {name}) {_BYTES}), 11) AS {name}" for name in _ONES)
     return text(f"""
         CREATE TEMPORARY TABLE staged_merged ON COMMIT DROP AS
@@ -221,12 +237,13 @@ def _merge_repeated(*, last_wins: bool) -> TextClause:
                     FILTER (WHERE consent_source IS NOT NULL), 11)::text[] AS consent,
                 CASE WHEN bool_or(status = 'unsubscribed') THEN 'unsubscribed'
                     WHEN bool_or(status = 'pending') THEN 'pending' ELSE min(status) END AS status,
-                jsonb_merged(attributes ORDER BY row_number {order}) AS attributes
+                jsonb_merged(attributes ORDER BY row_number {order}) AS attributes, {phones} AS phones
             FROM placed GROUP BY key
         )
         SELECT key, email_key, email, phone[1] AS phone, phone[2] AS phone_type, phone[3] AS phone_region,
             name, country, time_zone, language, status, consent[1] AS consent_source,
-            consent[2] AS consent_text, consent[3]::timestamptz AS consent_at, attributes
+            consent[2] AS consent_text, consent[3]::timestamptz AS consent_at, attributes,
+            nullif(array_remove(array_remove(phones, NULL), phone[1]), '{{}}') AS other_phones
         FROM merged;
         ANALYZE staged_merged (key)
     """)  # noqa: S608 - constants from above
@@ -247,6 +264,19 @@ _STATUS = """CASE WHEN s.status = 'unsubscribed'
     OR (s.status = 'pending' AND c.status = 'subscribed' AND c.consent_source IS NULL)
     THEN s.status ELSE c.status END"""
 
+# A number that is not the contact's becomes an attribute, once.
+_FILLED = "CASE WHEN c.attributes @> s.attributes THEN c.attributes ELSE s.attributes || c.attributes END"
+_FILLED_WITH_PHONES = f"""CASE
+    WHEN s.other_phones IS NULL AND coalesce(s.phone = c.phone, true) THEN {_FILLED}
+    ELSE s.attributes || c.attributes || coalesce((
+        SELECT jsonb_build_object('{OTHER_PHONES}',
+            concat_ws('; ', c.attributes ->> '{OTHER_PHONES}', string_agg(number, '; ')))
+        FROM unnest(array_prepend(s.phone, s.other_phones)) number
+        WHERE number <> coalesce(c.phone, s.phone) AND strpos(
+            concat('; ', c.attributes ->> '{OTHER_PHONES}', '; '), concat('; ', number, '; ')) = 0
+        HAVING count(*) > 0
+    ), '{{}}') END"""  # noqa: S608 - constants from above
+
 # What becomes of a known contact `c`, given what is staged about it, `s`.  `@>` saves making objects anew.
 _CHANGES: Mapping[OnDuplicate, Mapping[str, str]] = {
     OnDuplicate.FILL: {
@@ -256,8 +286,7 @@ _CHANGES: Mapping[OnDuplicate, Mapping[str, str]] = {
             f"ELSE c.{name} END"
             for name in ("phone_type", "phone_region")
         },
-        "attributes": "CASE WHEN c.attributes @> s.attributes THEN c.attributes "
-        "ELSE s.attributes || c.attributes END",
+        "attributes": _FILLED_WITH_PHONES,
         "status": _STATUS,
         **_changed_consent("c.consent_source IS NULL"),
     },
@@ -330,7 +359,10 @@ def _insert(people: str) -> TextClause:
             SELECT email_key, email, phone, phone_type, phone_region, name, country, time_zone, language,
                 coalesce(status, 'subscribed'), consent_source,
                 CASE WHEN consent_source IS NOT NULL THEN consent_text END,
-                CASE WHEN consent_source IS NOT NULL THEN coalesce(consent_at, now()) END, attributes
+                CASE WHEN consent_source IS NOT NULL THEN coalesce(consent_at, now()) END,
+                CASE WHEN other_phones IS NULL THEN attributes
+                    ELSE attributes || jsonb_build_object('{OTHER_PHONES}', concat_ws(
+                        '; ', attributes ->> '{OTHER_PHONES}', array_to_string(other_phones, '; '))) END
             FROM ({people}) people ORDER BY key RETURNING id, consent_source IS NULL AS without_consent
         ),
         joined AS (

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -181,6 +182,18 @@ campaigns = Table(
     _one_of("state", CampaignState),
 )
 
+# As they were when the campaign was planned: workers run elsewhere, and files change.
+campaign_files = Table(
+    "campaign_files",
+    metadata,
+    Column("campaign_id", BigInteger, ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", SmallInteger, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("sha256", Text, nullable=False),
+)
+
 batches = Table(
     "batches",
     metadata,
@@ -224,7 +237,7 @@ attempts = Table(
     UniqueConstraint("campaign_id", "address_key"),
     Index("attempts_batch_id_id_idx", "batch_id", "id"),
     Index("attempts_contact_id_idx", "contact_id"),
-    # `state` is in no index and pages keep room (fillfactor 60, in the migration), so that each change of
+    # `state` is in no index and pages keep room (fillfactor 45, in the migrations), so that each change of
     # state is a cheap in-page (HOT) update.
 )
 
@@ -233,6 +246,8 @@ events = Table(
     metadata,
     _id(),
     Column("attempt_id", BigInteger, ForeignKey("attempts.id", ondelete="CASCADE")),
+    # Of what was decided about a campaign as a whole; then there is no attempt.
+    Column("campaign_id", BigInteger, ForeignKey("campaigns.id", ondelete="CASCADE")),
     Column("kind", Text, nullable=False),
     Column("source", Text, nullable=False),  # mailbox, queue or person that told us
     Column("source_id", Text, nullable=False),  # its own name for the event: the same event is stored once
@@ -242,25 +257,62 @@ events = Table(
     _one_of("kind", EventKind),
     UniqueConstraint("source", "source_id"),
     Index("events_attempt_id_idx", "attempt_id"),
+    Index("events_campaign_id_idx", "campaign_id", postgresql_where=text("campaign_id IS NOT NULL")),
+)
+
+limits = Table(
+    "limits",
+    metadata,
+    # What a person set: account:smtp-account/main, or domain:smtp-account/main:gmail.com.
+    Column("key", Text, primary_key=True),
+    Column("rate", Double),  # messages per second
+    Column("per_day", Integer),  # in any 24 hours
 )
 
 throttles = Table(
     "throttles",
     metadata,
-    Column("key", Text, primary_key=True),  # such as campaign:18 or account:smtp-account/main
+    Column("key", Text, primary_key=True),  # as in `limits`, or campaign:18
     _time("next_at", now=True),  # GCRA: when the next permit is due, by the database's clock
-    Column("rate", Double, nullable=False),  # permits per second
+    _time("began_at"),  # the first message of a warm-up
+    # The provider asked us to slow down: from `slowed_to` messages per second back to `usual_rate`.
+    Column("slowed_to", Double),
+    Column("usual_rate", Double),
+    _time("slowed_at"),
     _time("pause_until"),
     Column("reason", Text),
+    # The circuit breaker of an account.
+    Column("failures", SmallInteger, nullable=False, server_default=text("0")),  # in a row
+    _time("open_until"),
+    Column("open_seconds", Double),
+    Column("open_reason", Text),
+    Column("trial_owner", Text),  # whose one message tries whether it works again
+    _time("trial_until"),
 )
 
-senders_status = Table(
-    "senders_status",
+permit_holders = Table(
+    "permit_holders",
     metadata,
-    Column("owner", Text, primary_key=True),  # the lease owner
+    Column("owner", Text, primary_key=True),  # a campaign in one process
     Column("account", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("details", Text),
-    _time("started_at", now=True),
-    _time("heartbeat_at", now=True),
+    Column("campaign_id", BigInteger, nullable=False),
+    Column("wishes", JSONB, nullable=False),  # provider group -> how many permits, null for any number
+    Column("rate", Double, nullable=False),  # its answers per second
+    _time("seen_at", now=True),
+)
+
+permit_frames = Table(
+    "permit_frames",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("frame", BigInteger, primary_key=True),  # half seconds since 1970
+    Column("permits", JSONB, nullable=False),  # owner -> provider group -> permits
+)
+
+sent_minutes = Table(
+    "sent_minutes",
+    metadata,
+    Column("key", Text, primary_key=True),  # as in `throttles`, of what has a daily cap
+    Column("minute", DateTime(timezone=True), primary_key=True),
+    Column("n", Integer, nullable=False),  # messages sent in it, and those reserved
 )

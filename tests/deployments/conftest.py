@@ -1,100 +1,221 @@
-"""A whole installation in processes of its own: `outflow up`, its worker, and the sandbox server."""
+"""A whole installation in processes of its own: `outflow up`, its worker, and a receiver that counts."""
 
+import asyncio
+import contextlib
+import functools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from sqlalchemy import Engine, text
 
 from messaging import sandbox
+from tests.faults import sink as smtp_sink
 
 OUTFLOW = str(Path(sys.executable).with_name("outflow"))
 START_SECONDS = 180
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
+Command = Callable[..., SimpleNamespace]
+Begin = Callable[..., "subprocess.Popen[str]"]
+
+CAMPAIGN = """
+name: faults
+account: {account}
+audience: crowd
+subject: "Hello {{{{ name }}}}"
+text: "Dear {{{{ name }}}}"
+batch_size: 300
+pacing:
+  rate: {rate}
+"""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def surrounded(home: Path, database_url: str, prefect_home: Path) -> dict[str, str]:
+    """Return the environment of an installation that nobody has used yet."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return kept | {
+        "OUTFLOW_HOME": str(home),
+        "OUTFLOW_DATABASE_URL": database_url,
+        "PREFECT_HOME": str(prefect_home),
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }
+
+
+@contextlib.contextmanager
+def installed(environment: dict[str, str]) -> Iterator[SimpleNamespace]:
+    """Run `outflow up` until the end of the block, or until somebody else stops it."""
+    port = smtp_sink.free_port()
+    said = Path(environment["PREFECT_HOME"]) / "up.log"
+    with said.open("w") as log:
+        up = subprocess.Popen(
+            [OUTFLOW, "up", "--port", str(port)], env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while "A worker is running" not in said.read_text():
+            assert up.poll() is None, said.read_text()
+            assert time.monotonic() < deadline, said.read_text()
+            time.sleep(0.3)
+        yield SimpleNamespace(
+            environment=environment, api_url=f"http://127.0.0.1:{port}/api", process=psutil.Process(up.pid)
+        )
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait(60)
 
 
 @pytest.fixture(scope="session")
 def installation(
     home: Path, database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SimpleNamespace]:
-    """Run `outflow up` until the end of the session."""
-    prefect_home = tmp_path_factory.mktemp("prefect")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment |= {
-        "OUTFLOW_HOME": str(home),
-        "OUTFLOW_DATABASE_URL": database_url,
-        "PREFECT_HOME": str(prefect_home),
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-    }
-    port = free_port()
-    log = (prefect_home / "up.log").open("w+")
-    up = subprocess.Popen(
-        [OUTFLOW, "up", "--port", str(port)], env=environment, stdout=log, stderr=subprocess.STDOUT
+    with installed(surrounded(home, database_url, tmp_path_factory.mktemp("prefect"))) as running:
+        yield running
+
+
+def run(environment: dict[str, str], *arguments: str) -> SimpleNamespace:
+    """Run a command of the front door and return what it printed."""
+    done = subprocess.run(
+        [OUTFLOW, *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while "A worker is running" not in (prefect_home / "up.log").read_text():
-            assert up.poll() is None, (prefect_home / "up.log").read_text()
-            assert time.monotonic() < deadline, (prefect_home / "up.log").read_text()
-            time.sleep(0.3)
-        yield SimpleNamespace(environment=environment, api_url=f"http://127.0.0.1:{port}/api")
-    finally:
-        up.send_signal(signal.SIGINT)
-        up.wait(60)
-        log.close()
-
-
-@pytest.fixture
-def outflow(installation: SimpleNamespace) -> Command:
-    """Run a command of the front door against the installation and return what it printed."""
-
-    def run(*arguments: str) -> SimpleNamespace:
-        done = subprocess.run(
-            [OUTFLOW, *arguments],
-            env=installation.environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        return SimpleNamespace(
-            code=done.returncode,
-            json=json.loads(done.stdout) if "--json" in arguments and done.stdout else None,
-            out=done.stdout,
-            err=done.stderr,
-        )
-
-    return run
-
-
-@pytest.fixture
-def account(outflow: Command, server: sandbox.Sandbox) -> str:
-    """Make an account for the sandbox server."""
-    made = outflow(
-        "account",
-        "add",
-        "smtp",
-        "sandbox",
-        "host=127.0.0.1",
-        f"port={server.port}",
-        "security=none",
-        "sender=Shop <news@shop.example.org>",
-        "connections=4",
-        "--json",
+    return SimpleNamespace(
+        code=done.returncode,
+        json=json.loads(done.stdout) if "--json" in arguments and done.stdout else None,
+        out=done.stdout,
+        err=done.stderr,
     )
+
+
+def add_account(environment: dict[str, str], name: str, port: int, connections: int) -> str:
+    """Make an account for a server on loopback and return its reference."""
+    sender = "sender=Shop <news@shop.example.org>"
+    where = ["host=127.0.0.1", f"port={port}", "security=none", f"connections={connections}"]
+    made = run(environment, "account", "add", "smtp", name, *where, sender, "--json")
     assert made.code == 0, made.err
     return str(made.json["account"])
+
+
+@pytest.fixture(scope="session")
+def outflow(installation: SimpleNamespace) -> Command:
+    """Run a command of the front door against the installation and return what it printed."""
+    return lambda *arguments: run(installation.environment, *arguments)
+
+
+@pytest.fixture
+def begin(installation: SimpleNamespace) -> Iterator[Begin]:
+    """Begin a command of the front door, to be disturbed."""
+    begun = []
+
+    def command(*arguments: str) -> subprocess.Popen[str]:
+        begun.append(
+            subprocess.Popen(
+                [OUTFLOW, *arguments],
+                env=installation.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return begun[-1]
+
+    yield command
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def mail_port() -> int:
+    """Where the account's server listens, a new one for each test."""
+    return smtp_sink.free_port()
+
+
+@pytest.fixture
+def sink(mail_port: int) -> Iterator[smtp_sink.Sink]:
+    with smtp_sink.running(mail_port) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def account(installation: SimpleNamespace, mail_port: int) -> str:
+    """An account for the sink, with eight connections."""
+    return add_account(installation.environment, "sink", mail_port, 8)
+
+
+@pytest.fixture
+def sandbox_account(installation: SimpleNamespace, server: sandbox.Sandbox) -> str:
+    """An account for the sandbox server."""
+    return add_account(installation.environment, "sandbox", server.port, 4)
+
+
+@pytest.fixture
+def definition(tmp_path: Path, account: str) -> Callable[..., str]:
+    """Write a campaign file for the crowd."""
+
+    def written(rate: str = "''") -> str:
+        file = tmp_path / "campaign.yaml"
+        file.write_text(CAMPAIGN.format(account=account, rate=rate))
+        return str(file)
+
+    return written
+
+
+def wait_for(sink: smtp_sink.Sink, goal: int, process: "subprocess.Popen[str]") -> None:
+    """Wait until so many messages have come from a command that still runs."""
+    while sink.received() < goal:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def sending_process(engine: Engine) -> psutil.Process:
+    """Find the process that sends, by the leases it holds."""
+    with engine.begin() as connection:
+        owners = connection.execute(text("SELECT lease_owner FROM batches WHERE lease_owner IS NOT NULL"))
+        [pid] = {int(owner.split(":")[1]) for owner in owners.scalars()}
+    return psutil.Process(pid)
+
+
+@pytest.fixture
+async def prefect(installation: SimpleNamespace) -> AsyncIterator[PrefectClient]:
+    async with PrefectClient(api=installation.api_url) as client:
+        yield client
+
+
+async def launched(client: PrefectClient, account: str, rate: str) -> FlowRun:
+    """Have the deployment launch a campaign to the crowd."""
+    campaign = {
+        "name": "faults",
+        "account": account,
+        "audience": "crowd",
+        "subject": "Hello {{ name }}",
+        "text": "Dear {{ name }}",
+        "batch_size": 300,
+        "pacing": {"rate": rate},
+    }
+    deployment = await client.read_deployment_by_name("launch-campaign/launch-campaign")
+    return await client.create_flow_run_from_deployment(deployment.id, parameters={"campaign": campaign})
+
+
+@pytest.fixture
+def launch(prefect: PrefectClient, account: str) -> Callable[[str], Awaitable[FlowRun]]:
+    """Have the deployment launch a campaign to the crowd, at a rate."""
+    return functools.partial(launched, prefect, account)
+
+
+async def finished(client: PrefectClient, run: FlowRun) -> FlowRun:
+    """Wait for a flow run's end."""
+    for _ in range(240):
+        run = await client.read_flow_run(run.id)
+        if run.state is not None and run.state.is_final():
+            return run
+        await asyncio.sleep(0.5)
+    pytest.fail(f"{run.name} did not end: {run.state}")

@@ -1,91 +1,44 @@
-"""A sender that is killed loses nobody and mails nobody twice."""
+"""Commands that are killed lose nobody and mail nobody twice; the next one goes on."""
 
-import csv
 import random
-import signal
-import subprocess
-import time
-from collections import Counter
-from pathlib import Path
+from collections.abc import Callable
 
-import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
-from tests.deployments.conftest import OUTFLOW
+from tests.deployments.conftest import wait_for
+from tests.faults.crowds import crowd, expire_leases, in_state, judged, states
+from tests.faults.sink import Sink
 
-RECIPIENTS = 1500
-KILLS = 3
-CONNECTIONS = 4  # of the account
-
-CAMPAIGN = """
-name: killed
-account: {account}
-audience: crowd
-subject: "Hello {{{{ name }}}}"
-text: "Dear {{{{ name }}}}"
-batch_size: 300
-"""
-
-
-def copies(outbox: Path) -> Counter[str]:
-    """Count what the server holds, by its own note of the envelope: an oracle that shares no code with us."""
-    kept = Counter()
-    for file in (outbox / "new").iterdir():
-        with file.open("rb") as lines:
-            [recipient] = [line for line in lines if line.startswith(b"X-Sandbox-Rcpt-To:")]
-        kept[recipient.split(b":", 1)[1].strip().decode()] += 1
-    return kept
-
-
-@pytest.fixture
-def campaign(tmp_path: Path, account: str, outflow) -> Path:
-    contacts = tmp_path / "crowd.csv"
-    with contacts.open("w", newline="") as file:
-        rows = [["name", "email"], *([f"Reader {n}", f"reader{n}@example.org"] for n in range(RECIPIENTS))]
-        csv.writer(file).writerows(rows)
-    imported = outflow("import", str(contacts), "--audience", "crowd", "--consent", "a form", "--json")
-    assert imported.json["imported"] == RECIPIENTS, imported.err
-    definition = tmp_path / "campaign.yaml"
-    definition.write_text(CAMPAIGN.format(account=account))
-    return definition
+RECIPIENTS = 2000
+CONNECTIONS = 8  # of the account
 
 
 def test_killed_in_mid_batch_it_goes_on_with_what_is_missing(
-    ledger: Engine, installation, server, outflow, campaign: Path
+    ledger: Engine, sink: Sink, outflow, begin, definition: Callable[[], str]
 ):
+    crowd(ledger, RECIPIENTS)
+    campaign = definition()
     chance = random.Random()  # noqa: S311 - moments, not secrets
-    for kill in range(1, KILLS + 1):
-        sender = subprocess.Popen(
-            [OUTFLOW, "send", str(campaign), "--json"],
-            env=installation.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    commands = [("send", campaign), ("retry", "faults"), ("send", campaign)]
+    for kill, command in enumerate(commands, 1):
+        sender = begin(*command)
         goal = chance.randint(RECIPIENTS * (2 * kill - 1) // 8, RECIPIENTS * 2 * kill // 8)
-        while server.received() < goal:
-            assert sender.poll() is None
-            time.sleep(0.005)
-        sender.send_signal(signal.SIGKILL)
-        sender.wait()
-        with ledger.begin() as connection:
-            held = connection.execute(text("SELECT count(*) FROM batches WHERE lease_owner IS NOT NULL"))
-            assert held.scalar_one() >= 1
-            # Half a minute, made short: the dead sender's leases run out.
-            connection.execute(text("UPDATE batches SET lease_expires_at = now() - interval '1 second'"))
+        wait_for(sink, goal, sender)
+        sender.kill()
+        sender.communicate()
+        assert expire_leases(ledger) >= 1  # half a minute, made short
 
-    ended = outflow("retry", "killed", "--json")
+    ended = outflow("retry", "faults", "--json")
 
     assert ended.code == 0, ended.err
-    kept = copies(server.outbox)
-    with ledger.begin() as connection:
-        states = {
-            row.address: row.state for row in connection.execute(text("SELECT address, state FROM attempts"))
-        }
-    assert len(states) == RECIPIENTS
-    assert set(states.values()) <= {"accepted", "unknown"}
-    assert max(kept.values()) == 1  # nobody twice
-    assert all(kept[address] == 1 for address, state in states.items() if state == "accepted")  # nobody lost
-    unknown = {address for address, state in states.items() if state == "unknown"}
-    assert len(unknown) <= KILLS * CONNECTIONS
-    assert ended.json["unknown"] == len(unknown)
-    assert set(outflow("report", "killed", "--json").json["unknown_recipients"]) == unknown  # named
+    counts = judged(states(ledger), sink.copies())
+    assert counts["accepted"] + counts["unknown"] == counts.total() == RECIPIENTS
+    assert counts["unknown"] <= len(commands) * CONNECTIONS
+    assert (ended.json["state"], ended.json["unknown"]) == ("finished", counts["unknown"])
+    named = outflow("report", "faults", "--json").json["unknown_recipients"]
+    assert sorted(named) == sorted(in_state(ledger, "unknown"))
+
+    again = outflow("send", campaign)
+    assert (again.code, sink.received()) == (1, sink.copies().total())
+    assert "was sent already" in again.err
+    assert judged(states(ledger), sink.copies()) == counts

@@ -3,14 +3,18 @@
 import asyncio
 import base64
 import contextlib
+import socket
 import ssl
+import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 HOST = "127.0.0.1"
 STALLED = 3600.0
-EXTENSIONS = ("PIPELINING", "SIZE 10000000", "8BITMIME", "SMTPUTF8")
+STEPS = ("SIZE 10000000", "8BITMIME", "SMTPUTF8")
+EXTENSIONS = ("PIPELINING", *STEPS)
+CHUNKS = ("CHUNKING", *EXTENSIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +23,19 @@ class Step:
 
     says: bytes = b""
     hangs_up: bool = False
+    resets: bool = False
+    """Ends the connection as a crash or a firewall does, not with a proper close."""
     stalls: bool = False
     byte_by_byte: bool = False
     stores: bool = False
     after_seconds: float = 0.0
+    after_command: str = ""
+    """Only once this verb has come, behind what is answered here."""
     after_bytes: int | None = None
     """In the content: do it once so many bytes have come, and never read the rest."""
 
 
-def says(line: str, **how: bool | float) -> Step:
+def says(line: str, **how: bool | float | str) -> Step:
     return Step((line + "\r\n").encode(), **how)
 
 
@@ -37,6 +45,10 @@ def says_raw(data: bytes, **how: bool | float) -> Step:
 
 def hangs_up(**how: bool | int) -> Step:
     return Step(hangs_up=True, **how)
+
+
+def resets(**how: bool | int) -> Step:
+    return Step(resets=True, **how)
 
 
 def stalls(**how: bool | int) -> Step:
@@ -53,7 +65,8 @@ class Stored:
 Script = Mapping[str, Step | Sequence[Step | None]]
 """Place → what happens: each time, or one by one and then (or where None) as usual.
 
-Places: CONNECT, EHLO, STARTTLS, AUTH, MAIL, RCPT, DATA, CONTENT, DOT, RSET, QUIT.
+Places: CONNECT, EHLO, STARTTLS, AUTH, MAIL, RCPT, DATA, BDAT, CONTENT, DOT, RSET, NOOP, QUIT. DOT is the end
+of a message however it was written; BDAT comes before its content, and what answers there does not read it.
 """
 
 
@@ -127,27 +140,30 @@ class _Session:
         self.encrypted = server.tls is not None
         self.mail_from: str | None = None
         self.rcpt_to: str | None = None
+        self.ahead = ""
 
     async def run(self) -> None:
         await self.answer("CONNECT", "220 fake.example ESMTP")
         while True:
-            line = (await self.reader.readuntil(b"\r\n")).decode("utf-8").removesuffix("\r\n")
+            line, self.ahead = self.ahead or await self.next_line(), ""
             self.server.commands.append(line)
             verb, _, argument = line.partition(" ")
-            await getattr(self, f"on_{verb.lower()}")(argument)
+            await getattr(self, f"on_{verb.lower()}", self.on_unknown)(argument)
 
     async def answer(self, place: str, usual: str) -> bool:
-        """Answer as scripted or as usual, and say whether it was as usual."""
-        step = self.server.step(place)
-        if step is None:
-            self.writer.write(usual.encode() + b"\r\n")
-            await self.writer.drain()
-            return True
+        """Answer as scripted or as usual, and say whether it was to go on."""
+        step = self.server.step(place) or says(usual)
         await self.play(step)
-        return False
+        return step.says.startswith(b"2") or step == Step()  # which has answered before
+
+    async def next_line(self) -> str:
+        return (await self.reader.readuntil(b"\r\n")).decode("utf-8").removesuffix("\r\n")
 
     async def play(self, step: Step) -> None:
         await asyncio.sleep(step.after_seconds)
+        if step.after_command:
+            self.ahead = await self.next_line()
+            assert self.ahead.startswith(step.after_command)
         if step.byte_by_byte:
             for number in step.says:
                 self.writer.write(bytes([number]))
@@ -158,7 +174,10 @@ class _Session:
             await self.writer.drain()
         if step.stalls:
             await asyncio.sleep(STALLED)
-        if step.hangs_up:
+        if step.resets:
+            linger = struct.pack("ii", 1, 0)
+            self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        if step.hangs_up or step.resets:
             self.writer.close()
             raise HangUpError
 
@@ -182,6 +201,9 @@ class _Session:
 
     async def on_auth(self, argument: str) -> None:
         method, _, initial = argument.partition(" ")
+        if method == "XOAUTH2":
+            await self.on_xoauth2(base64.b64decode(initial).decode())
+            return
         if method == "LOGIN":
             self.writer.write(b"334 UGFzc3dvcmQ6\r\n")
             name = base64.b64decode(initial).decode()
@@ -191,6 +213,16 @@ class _Session:
         right = self.server.logins.get(name) == password
         await self.answer("AUTH", "235 2.7.0 in" if right else f"535 5.7.8 {name}: wrong password {password}")
 
+    async def on_xoauth2(self, said: str) -> None:
+        name, _, token = said.removesuffix("\1\1").removeprefix("user=").partition("\1auth=Bearer ")
+        if self.server.logins.get(name) == token:
+            await self.answer("AUTH", "235 2.7.0 in")
+            return
+        reason = base64.b64encode(f'{{"status":"400","token":"{token}"}}'.encode())
+        self.writer.write(b"334 " + reason + b"\r\n")
+        assert await self.reader.readuntil(b"\r\n") == b"\r\n"
+        await self.answer("AUTH", f"535 5.7.8 {name}: wrong token {token}")
+
     async def on_mail(self, argument: str) -> None:
         if self.mail_from is not None:
             await self.answer("NESTED", "503 5.5.1 nested MAIL")
@@ -199,33 +231,52 @@ class _Session:
             self.mail_from = argument.removeprefix("FROM:<").partition(">")[0]
 
     async def on_rcpt(self, argument: str) -> None:
-        if await self.answer("RCPT", "250 2.1.5 ok"):
+        if self.mail_from is None:
+            await self.answer("NO_MAIL", "503 5.5.1 MAIL first")
+        elif await self.answer("RCPT", "250 2.1.5 ok"):
             self.rcpt_to = argument.removeprefix("TO:<").partition(">")[0]
 
     async def on_data(self, _argument: str) -> None:
-        step = self.server.step("DATA")
-        if step is not None:
-            await self.play(step)
-            if not step.says.startswith(b"354"):
-                return
-        else:
-            self.writer.write(b"354 go on\r\n")
-        step = self.server.step("CONTENT")
-        if step is not None:
-            await self.reader.readexactly(step.after_bytes or 0)
-            await self.play(step)
-            await asyncio.sleep(STALLED)
+        usual = "354 go on" if self.rcpt_to else "554 5.5.1 no valid recipients"
+        step = self.server.step("DATA") or says(usual)
+        await self.play(step)
+        if not step.says.startswith(b"354"):
+            return
+        await self.break_off()
         content = bytearray(b"\r\n")
         while not content.endswith(b"\r\n.\r\n"):
             try:
                 content += await self.reader.readuntil(b".\r\n")
             except asyncio.LimitOverrunError as overrun:
                 content += await self.reader.readexactly(overrun.consumed)
+        await self.take(bytes(content[:-3]).replace(b"\r\n..", b"\r\n.")[2:])
+
+    async def on_bdat(self, argument: str) -> None:
+        if (step := self.server.step("BDAT")) is not None:
+            await self.play(step)
+            return
+        size, last = argument.split()
+        assert last == "LAST"
+        await self.break_off()
+        await self.take(await self.reader.readexactly(int(size)))
+
+    async def break_off(self) -> None:
+        """Do what the script says for the middle of a content, and never go on."""
+        step = self.server.step("CONTENT")
+        if step is not None:
+            await self.reader.readexactly(step.after_bytes or 0)
+            await self.play(step)
+            await asyncio.sleep(STALLED)
+
+    async def take(self, content: bytes) -> None:
+        if self.rcpt_to is None:
+            await self.answer("TO_NOBODY", "554 5.5.1 no valid recipients")
+            self.mail_from = None
+            return
         self.server.on_dot()
         step = self.server.step("DOT")
         if step is None or step.stores:
-            plain = bytes(content[:-3]).replace(b"\r\n..", b"\r\n.")[2:]
-            self.server.stored.append(Stored(self.mail_from or "", self.rcpt_to or "", plain))
+            self.server.stored.append(Stored(self.mail_from or "", self.rcpt_to, content))
         self.mail_from = self.rcpt_to = None
         if step is None:
             self.writer.write(b"250 2.0.0 Ok: queued as 4F3A\r\n")
@@ -235,6 +286,12 @@ class _Session:
     async def on_rset(self, _argument: str) -> None:
         if await self.answer("RSET", "250 2.0.0 ok"):
             self.mail_from = self.rcpt_to = None
+
+    async def on_noop(self, _argument: str) -> None:
+        await self.answer("NOOP", "250 2.0.0 ok")
+
+    async def on_unknown(self, _argument: str) -> None:
+        await self.answer("UNKNOWN", "500 5.5.2 what?")
 
     async def on_quit(self, _argument: str) -> None:
         await self.answer("QUIT", "221 2.0.0 bye")

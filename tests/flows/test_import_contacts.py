@@ -119,9 +119,23 @@ async def test_a_file_that_cannot_be_used_stops_no_other(ledger: Engine, contact
     bad = tmp_path / "bad.csv"
     bad.write_text("city\nLeeds\n")
 
-    with pytest.raises(InputError, match=r"bad\.csv"):
+    with pytest.raises(InputError, match=r"^1 of 2 files failed: bad\.csv has no column"):
         await import_contacts(request_of(bad, contacts))
 
+    assert count(ledger, "contacts") == 2
+
+
+async def test_of_many_files_that_cannot_be_used_all_are_named(
+    ledger: Engine, contacts: Path, tmp_path: Path
+):
+    bad = [tmp_path / f"bad {n}.csv" for n in range(8)]
+    for file in bad:
+        file.write_text("city\nLeeds\n")
+
+    state = await import_contacts(request_of(*bad, contacts), return_state=True)
+
+    assert "8 of 9 files failed: bad 0.csv has no column" in state.message
+    assert state.message.endswith("; and bad 5.csv, bad 6.csv, bad 7.csv")
     assert count(ledger, "contacts") == 2
 
 
@@ -138,7 +152,8 @@ async def test_a_breach_of_the_contract_fails_the_run_and_a_person_may_accept_it
     stopped, _ = find_report(ledger, caught.value.import_id)
     assert (stopped.loaded, stopped.imported, stopped.refused) == (False, 0, 300)
     assert (count(ledger, "contacts"), count(ledger, "refused_rows")) == (0, 300)
-    assert private(stopped.contract_page)[1].startswith("<!")
+    modes, page = private(stopped.contract_page)
+    assert (modes, page[:2]) == ((0o600, 0o700), "<!")
     assert "Contract: broken" in (await artifact(f"import-{stopped.import_id}")).data
 
     [loaded] = await import_contacts(request_of(file, accept_breach="the old list, checked by hand"))

@@ -53,8 +53,13 @@ async def test_with_rejected_it_sends_again_to_exactly_those(
     assert received() == dict.fromkeys(refused, 1)
     assert (report.totals.accepted, report.state) == (6, CampaignState.FINISHED)
     with ledger.begin() as connection:
-        noted = connection.execute(text("SELECT kind, details ->> 'from' FROM events")).all()
+        noted = connection.execute(
+            text("SELECT kind, details ->> 'from' FROM events WHERE attempt_id IS NOT NULL")
+        ).all()
     assert noted == [("requeued", "rejected")] * 2
+    [decision] = report.decisions
+    assert "flow run retry-spring-offer" in decision.who
+    assert decision.said == "to be sent to again: 2 rejected"
 
 
 async def test_without_a_choice_it_sends_nothing_of_a_finished_campaign(
@@ -104,6 +109,20 @@ async def test_one_batch_retried_leaves_the_others_untouched(
     assert received() == dict.fromkeys(READERS[2:4], 1)
     assert (report.totals.accepted, report.totals.rejected) == (2, 4)
     assert [number for number in before if before[number] != after[number]] == [2]
+
+
+@pytest.mark.parametrize("states", [[], ["unknown"]], ids=["nothing missing", "nobody unknown"])
+async def test_one_batch_of_a_finished_campaign_that_has_nobody_to_send_to_is_left_as_it_is(
+    audience, spec: CampaignSpec, server, account, attempts, caplog, states: list[str]
+):
+    audience(*READERS)
+    await account(server.port)
+    first = await launch_campaign(spec.model_copy(update={"batch_size": 2}))
+    before = attempts()
+    report = await retry_campaign(RetryRequest(campaign=spec.name, batches=[2], states=states))
+
+    assert (attempts(), server.received(), report) == (before, len(READERS), first)
+    assert "of batch 2 of campaign 'spring-offer'" in caplog.text.replace("in batch", "of batch")
 
 
 async def test_one_failed_batch_neither_cuts_the_others_short_nor_the_report(

@@ -1,7 +1,7 @@
 """The bounded process that reads a stranger's file: `python -m messaging.audience.files.child`.
 
-It has 1 GB of memory, writes no files, and ends with the process that started it. A hostile file can make it
-crash, hang or fill its memory; the other end of the pipe then says so in a sentence.
+It has 1 GB of memory (2 GB for a full sheet), writes no files, and ends with the process that started it. A
+hostile file can make it crash, hang or fill its memory; the other end of the pipe then says so in a sentence.
 """
 
 import contextlib
@@ -11,24 +11,19 @@ import io
 import json
 import os
 import re
-import resource
 import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import BinaryIO, cast
 
 import polars as pl
 
-from messaging.audience.files import containers, delimited, encodings, frames
-from messaging.audience.files.layout import MEMORY_MB, Reading, ReadOptions
+from messaging.audience.files import bounds, containers, delimited, encodings, frames
+from messaging.audience.files.layout import Reading, ReadOptions
 from messaging.errors import InputError
 
-_LARGEST_FILE = (
-    1 << 20
-)  # bytes this process may write to disk: what a library notes down, not a bomb's content
 _LARGEST_CHUNK = 64 << 20
 _HEAD_BYTES = 64 << 10
 
@@ -84,7 +79,7 @@ def main() -> None:
     out = frames.Writer(_pipe_of_our_own())
     with contextlib.suppress(BrokenPipeError):  # whoever asked has gone
         try:
-            _bound()
+            bounds.bound_process()
             with open(descriptor, "rb") as file:
                 reading = read(file, name, given)
                 out.layout(reading.layout)
@@ -120,18 +115,6 @@ def _pipe_of_our_own() -> BinaryIO:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     return out
-
-
-def _bound() -> None:
-    """Bound memory and files; Polars alone has 1.2 GB of addresses, so the bound counts from there."""
-    pl.read_csv(b"a\n", has_header=False)  # starts its threads
-    sys.dont_write_bytecode = True
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
-    if sys.platform == "linux":
-        present = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        most = present + (MEMORY_MB << 20)
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def _parts(chunk: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -60,6 +60,8 @@ class Shape:
     """Whether it is a list rather than prose that holds addresses somewhere."""
     said_bytes: int = 0
     """Length of a first line that names the delimiter, as Excel writes it."""
+    is_spaced: bool = False
+    """Whether a space after the delimiter belongs to no cell, as in `"Name", "Email"`."""
 
 
 def find_shape(text: Text, name: str) -> Shape:
@@ -77,8 +79,12 @@ def find_shape(text: Text, name: str) -> Shape:
         sample = sample[: max(sample.rfind(b"\n"), sample.rfind(b"\r")) + 1] or sample
     shown = legible(sample.replace(_NUL, _FOR_NUL).decode(errors="surrogateescape"))
     if said := _EXCEL_SAYS.match(shown):
-        records = _first_records(shown[said.end() :], said[1], is_cut=is_cut)
-        return Shape(said[1], _heading(records, name), is_table=True, said_bytes=len(said[0].encode()))
+        shown, is_spaced = shown[said.end() :], _is_spaced(shown, said[1])
+        records = _first_records(shown, said[1], is_cut=is_cut)
+        said_bytes = len(said[0].encode())
+        return Shape(
+            said[1], _heading(records, name), is_table=True, said_bytes=said_bytes, is_spaced=is_spaced
+        )
     splits = {delimiter: _first_records(shown, delimiter, is_cut=is_cut) for delimiter in DELIMITERS}
     scores = {delimiter: _agreement(records) for delimiter, records in splits.items()}
     delimiter = max(scores, key=scores.__getitem__)
@@ -86,15 +92,32 @@ def find_shape(text: Text, name: str) -> Shape:
         delimiter = _NO_DELIMITER
     records = splits.get(delimiter) or _first_records(shown, delimiter, is_cut=is_cut)
     heading = _heading(records, name)
-    return Shape(delimiter, heading, _is_table(records, heading, delimiter))
+    is_table = _is_table(records, heading, delimiter)
+    return Shape(delimiter, heading, is_table, is_spaced=_is_spaced(shown, delimiter))
+
+
+def _dialect(delimiter: str, *, is_spaced: bool) -> csv.Dialect:
+    """Return how the csv module is to tell cells apart."""
+    dialect = csv.excel()
+    dialect.delimiter, dialect.skipinitialspace = delimiter, is_spaced
+    return dialect
+
+
+def _is_spaced(shown: str, delimiter: str) -> bool:
+    """Say whether the first line with quotes has whole cells in quotes that stand behind a space."""
+    sign = re.escape(delimiter)
+    quoted = rf"""(?:^|{sign}) +"[^"\r\n]*" *(?={sign}|[\r\n]|\Z)"""
+    first = re.search(r"^.*\".*$", shown, re.MULTILINE)
+    return first is not None and re.search(quoted, first[0]) is not None
 
 
 def _first_records(shown: str, delimiter: str, *, is_cut: bool) -> list[list[str]]:
     lines = _lines(shown)
-    records = list(islice(_records(lines, delimiter, []), _RECORDS_COMPARED))
+    dialect = _dialect(delimiter, is_spaced=_is_spaced(shown, delimiter))
+    records = list(islice(_records(lines, dialect, []), _RECORDS_COMPARED))
     # A quote that is open where the sample ends is most likely closed below, unless all stands in it.
     if not is_cut or len(records) == 1:
-        records = list(islice(_records(lines, delimiter), _RECORDS_COMPARED))
+        records = list(islice(_records(lines, dialect), _RECORDS_COMPARED))
     return [cells[: MAX_COLUMNS + 1] for cells, _ in records]
 
 
@@ -183,7 +206,8 @@ def read(text: Text, name: str, shape: Shape) -> Reading:
 
 def _chunks(text: Text, shape: Shape, header_row: int) -> Iterator[pl.DataFrame]:
     width = len(shape.heading.names)
-    frames = _Rows(shape.delimiter, width).frames(_after(text.blocks, shape.said_bytes))
+    dialect = _dialect(shape.delimiter, is_spaced=shape.is_spaced)
+    frames = _Rows(dialect, width).frames(_after(text.blocks, shape.said_bytes))
     for rows in _gathered(frames):
         below = rows
         if rows.height and rows["row_number"][0] <= header_row:
@@ -218,9 +242,10 @@ class _Rows:
     A row is called by its record's number, as a spreadsheet counts: line ends in quotes do not count.
     """
 
-    def __init__(self, delimiter: str, width: int) -> None:
+    def __init__(self, dialect: csv.Dialect, width: int) -> None:
         """`width`: columns of the header."""
-        self._delimiter = delimiter
+        self._dialect = dialect
+        self._delimiter = delimiter = dialect.delimiter
         self._width = width
         self._next_number = 1
         # Quotes only around whole cells: what Polars and the csv module read alike.  It leaps from quote to
@@ -337,7 +362,7 @@ class _Rows:
         # A CR at the end may be half of a line end.
         cut = lines.pop() if lines and not is_last and not lines[-1].endswith("\n") else ""
         left: list[str] = []
-        records = _records(lines, self._delimiter, None if is_last else left, LONGEST_QUOTED - len(cut))
+        records = _records(lines, self._dialect, None if is_last else left, LONGEST_QUOTED - len(cut))
         rows_at_once = min(CHUNK_ROWS, _CELLS_AT_ONCE // max(1, self._width))
         while batch := list(islice(records, rows_at_once)):
             if not is_text:
@@ -377,7 +402,10 @@ def _lines(text: str) -> list[str]:
 
 
 def _records(
-    lines: Sequence[str], delimiter: str, left: list[str] | None = None, longest_quoted: int = LONGEST_QUOTED
+    lines: Sequence[str],
+    dialect: csv.Dialect,
+    left: list[str] | None = None,
+    longest_quoted: int = LONGEST_QUOTED,
 ) -> Iterator[Record]:
     """Split lines into records; a quote that is never closed spoils its own line only.
 
@@ -386,7 +414,7 @@ def _records(
     start = 0
     while start < len(lines):
         # A list iterator would start over; this one is cheap to begin anywhere.
-        reader = csv.reader((lines[i] for i in range(start, len(lines))), delimiter=delimiter, strict=True)
+        reader = csv.reader((lines[i] for i in range(start, len(lines))), dialect, strict=True)
         done = 0
         try:
             for record in reader:
@@ -398,15 +426,15 @@ def _records(
             if left is not None and is_open and sum(map(len, lines[start:])) <= longest_quoted:
                 left.extend(lines[start:])
                 return
-            yield _line_alone(lines[start], delimiter)
+            yield _line_alone(lines[start], dialect)
             start += 1
         else:
             return
 
 
-def _line_alone(line: str, delimiter: str) -> Record:
+def _line_alone(line: str, dialect: csv.Dialect) -> Record:
     """Read one line whose quotes break the rules, as leniently as loses nothing."""
-    probe = list(csv.reader([line.rstrip("\r\n") + "\n", "next"], delimiter=delimiter))
+    probe = list(csv.reader([line.rstrip("\r\n") + "\n", "next"], dialect))
     if probe[-1] == ["next"]:
         return probe[0], None
-    return line.rstrip("\r\n").split(delimiter), Reason.QUOTE_NOT_CLOSED
+    return line.rstrip("\r\n").split(dialect.delimiter), Reason.QUOTE_NOT_CLOSED

@@ -27,8 +27,10 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_WIDE = ("utf-16", "utf-32")
 _NOT_OF_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"}
 _LINE_BEYOND_ASCII = re.compile(rb"[^\r\n\x80-\xff]*+([\x80-\xff])[^\r\n]*")
+_SOME_ASCII = re.compile(rb"[\0-\x7f]")
 _UNDECODED = re.compile("[\udc80-\udcff]")
 # What stands for bytes that an encoding does not know: no UTF-8 text has this byte.
 _NO_TEXT = "\udcff"
@@ -70,19 +72,55 @@ def read_text(file: io.BufferedReader, name: str, given: str | None) -> Text:
     Raises:
         InputError: There is no such encoding, or the file is no text in it.
     """
+    held = [file.read(BLOCK_BYTES)] if given else []
     if given:
-        guess, held = Guess(_checked(given), []), list[bytes]()
+        guess = Guess(_with_order(_checked(given), held[0]), [])
     else:
         guess, held = _detect(file, name)
     encoding, notes = guess.encoding, guess.notes
     utf8 = _as_utf8(chain(held, _blocks(file)), encoding)
     head = next(utf8, b"").removeprefix(codecs.BOM_UTF8)
-    if given:
-        lines = [found[0] for found in _LINE_BEYOND_ASCII.finditer(head)]
-        undecoded = sum(1 for line in lines if not _is_utf8(line))
-        if undecoded > _SHARE_UNDECODED * len(lines) + 1:
-            raise InputError(f"{name} is not in {encoding}: leave --encoding out, or give another one")
+    if given and _is_other(held[0], head, encoding):
+        raise _not_in(encoding, held[0], name)
     return Text(encoding, notes, head, chain([head], utf8))
+
+
+def _with_order(encoding: str, content: bytes) -> str:
+    """Say in which order the bytes stand where neither the name nor a byte order mark does."""
+    marks = tuple(bom for bom, marked in _BOMS if marked.startswith(encoding))
+    if encoding not in _WIDE or content.startswith(marks):
+        return encoding
+    form = _unicode_by_form(content) or ""
+    return form if form.startswith(encoding) else f"{encoding}-le"
+
+
+def _is_other(content: bytes, head: bytes, encoding: str) -> bool:
+    """Say whether a file's beginning is clearly not in the encoding that was given; `head` is its text."""
+    is_wide = (_unicode_by_form(content) or "").startswith(_WIDE)
+    if encoding.startswith(_WIDE):
+        # Delimiters, line ends and addresses are ASCII in every language.
+        if not _SOME_ASCII.search(head):
+            return bool(head)
+    elif is_wide:
+        return True
+    lines = [found[0] for found in _LINE_BEYOND_ASCII.finditer(head)]
+    undecoded = sum(1 for line in lines if not _is_utf8(line))
+    return undecoded > _SHARE_UNDECODED * len(lines) + 1
+
+
+def _not_in(encoding: str, content: bytes, name: str) -> InputError:
+    """Say where a file leaves the encoding that was given, and what it looks like."""
+    place = 0
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(content)
+    except UnicodeDecodeError as error:
+        place = error.start
+    line = content.count(b"\n", 0, place) + 1
+    looks = _detect(io.BufferedReader(io.BytesIO(content)), name)[0].encoding
+    return InputError(
+        f"{name} is not in {encoding}: byte {place + 1:,}, in line {line:,}, cannot be read so, and the file "
+        f"looks like {looks}. Leave --encoding out, or give another one"
+    )
 
 
 def _checked(given: str) -> str:

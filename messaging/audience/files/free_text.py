@@ -111,7 +111,7 @@ _LINE_END = re.compile(r"\r\n?|\n")
 
 # Lengths are bounded, so that a megabyte without a space does not take for ever.
 _EMAIL = re.compile(
-    r"[\w+&!#$^~][\w.+'&!#$^~-]{0,79}@[^\W_](?:[\w-]{0,61}[^\W_])?(?:\.[^\W_](?:[\w-]{0,61}[^\W_])?){1,8}"
+    r"(?<![\w@])[\w+&!#$^~][\w.+'&!#$^~-]{0,79}@[^\W_](?:[\w-]{0,61}[^\W_])?(?:\.[^\W_](?:[\w-]{0,61}[^\W_])?){1,8}"
 )
 _LINKED = re.compile(
     r"<a\s[^>]{0,200}?mailto:([^\"'>?\s]{1,254})[^>]{0,500}>([^<]{1,200})</a>", re.IGNORECASE
@@ -136,6 +136,13 @@ _NO_NUMBER = re.compile(
     r"\d[\d/ -]{3,30}"
 )
 
+# What may be meant as one: text on a side of an @ (not @ada alone), or as many digits as a number has.
+_SIGN = r"[^\s@,;|<>()\[\]]"
+_ATTEMPTED_EMAIL = re.compile(
+    rf"{_SIGN}{{1,80}}@[^\s,;|<>()\[\]]{{1,160}}"
+    rf"|{_SIGN}{{0,80}} ?@ ?{_SIGN}{{1,160}}\.{_SIGN}{{2,80}}|{_SIGN}{{1,80}}@"
+)
+_ATTEMPTED_NUMBER = re.compile(r"(?<![\w.,/-])\(?\+?\d(?:[ ().\u2010-\u2015/-]{0,2}\d){5,16}(?!\w)")
 _LABEL_LINE = re.compile(
     r"\s*(?:[-*•]\s*)?(?:item\d\.)?([^\W\d_][\w .-]{0,30}?)(?:;[^:]{0,100})?\s*[:=\uff1a]\s*(\S.*)"
 )
@@ -167,6 +174,8 @@ class Found:
     """As found: whether it is a good address is judged later."""
     phone: str = ""
     """In E.164, with its extension when it has one."""
+    is_attempt: bool = False
+    """Nobody was found: the address or the number is what somebody may have meant as one, as it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +218,7 @@ class _Said:
 
 
 def read(file: io.BufferedReader, name: str, options: ReadOptions) -> Reading:
-    """Read the people found in a text file; a row's number is their place among those found.
+    """Read the people found in a text file; a row's number is its line's, or the next where that is taken.
 
     Raises:
         InputError: Nobody is in it, or it is no text; the text says what to do.
@@ -218,17 +227,21 @@ def read(file: io.BufferedReader, name: str, options: ReadOptions) -> Reading:
 
 
 def read_people(text: Text, name: str, region: str | None) -> Reading:
-    """Read the people found in text.
+    """Read the people found in text, and what was likely meant as an address or a number, to be refused.
 
     Raises:
         InputError: Nobody is in it; the text says what to do.
     """
-    chunks = _chunks(find_people(_lines(text.blocks), region))
-    first = next(chunks, None)
-    if first is None:
+    found = find_people(_lines(text.blocks), region, attempts=True)
+    first = list(islice(found, 1))
+    while first and first[-1].is_attempt and len(first) < _ROWS_AT_ONCE and (one := next(found, None)):
+        first.append(one)
+    if all(one.is_attempt for one in first):
+        meant = f"; what comes nearest is in line {first[0].line:,}" if first else ""
         hint = "" if region else "; numbers without a country code need --region"
-        raise InputError(f"{name} holds no e-mail address and no phone number{hint}")
-    return Reading(Layout("free text", HEADER, 0, text.encoding, text.notes), chain([first], chunks))
+        raise InputError(f"{name} holds no e-mail address and no phone number{meant}{hint}")
+    layout = Layout("free text", HEADER, 0, text.encoding, text.notes)
+    return Reading(layout, _chunks(chain(first, found)))
 
 
 def parse_text(text: str, region: str | None) -> list[Found]:
@@ -236,11 +249,11 @@ def parse_text(text: str, region: str | None) -> list[Found]:
     return list(find_people(_LINE_END.split(text), region))
 
 
-def find_people(lines: Iterable[str], region: str | None) -> Iterator[Found]:
+def find_people(lines: Iterable[str], region: str | None, *, attempts: bool = False) -> Iterator[Found]:
     """Find addresses and numbers, with the names beside them: rather none than a wrong one.
 
     Lines are looked at one by one, save lines with labels (`Name: …`, `Tel: …`, a vCard's) that follow each
-    other: together they are one person.
+    other: together they are one person. With `attempts` also what was likely meant as an address or a number.
     """
     person: _Person | None = None
     for number, given in enumerate(lines, start=1):
@@ -252,6 +265,8 @@ def find_people(lines: Iterable[str], region: str | None) -> Iterator[Found]:
         if said is None:
             for piece in _pieces(line):
                 yield from _people_of(piece, number, region)
+                if attempts:
+                    yield from _attempts_in(piece, number, region)
         else:
             person = person or _Person(number)
             _take(said, person)
@@ -357,6 +372,19 @@ def _people_of(piece: str, number: int, region: str | None) -> Iterator[Found]:
     yield from person.found()
 
 
+def _attempts_in(piece: str, number: int, region: str | None) -> Iterator[Found]:
+    """Find what somebody may have meant as an address; where a line has nobody, also as a number."""
+    marks = _marks(piece, region)
+    rest = _LINK.sub(_hidden, _WHATSAPP_LINK.sub(_hidden, _EMAIL.sub(_hidden, piece)))
+    for meant in _ATTEMPTED_EMAIL.finditer(rest):
+        yield Found(number, email=meant[0].strip(_EDGES), is_attempt=True)
+        marks.append(_Mark(meant.start(), meant.end(), meant[0], is_email=True))
+    if not marks and _digits(rest) >= _FEWEST_DIGITS:
+        for meant in _ATTEMPTED_NUMBER.finditer(_NO_NUMBER.sub(_hidden, rest)):
+            if not _FAX_BEFORE.search(rest, max(0, meant.start() - 20), meant.start()):
+                yield Found(number, phone=meant[0], is_attempt=True)
+
+
 def _belongs(gap: str, mark: _Mark, person: _Person, *, in_pairs: bool) -> bool:
     """Say whether an address or a number is the person's whose other one stands before it."""
     if mark.is_email:
@@ -380,7 +408,7 @@ def _marks(text: str, region: str | None) -> list[_Mark]:
             if not found or found[-1].text.casefold() != match[0].casefold():
                 found.append(_Mark(match.start(), match.end(), match[0], is_email=True))
         bare = _EMAIL.sub(_hidden, bare)
-    if sum(1 for _ in islice(_DIGIT.finditer(bare), _FEWEST_DIGITS)) == _FEWEST_DIGITS:
+    if _digits(bare) >= _FEWEST_DIGITS:
         bare = _NO_NUMBER.sub(_hidden, _ABROAD.sub(" +", bare))
         matches = PhoneNumberMatcher(bare, region, Leniency.VALID, _MOST_TRIES)
         found += [
@@ -389,6 +417,11 @@ def _marks(text: str, region: str | None) -> list[_Mark]:
             if not _FAX_BEFORE.search(bare, max(0, match.start - 20), match.start)
         ]
     return sorted(found, key=lambda mark: mark.start)
+
+
+def _digits(text: str) -> int:
+    """Count digits, as far as it matters."""
+    return sum(1 for _ in islice(_DIGIT.finditer(text), _FEWEST_DIGITS))
 
 
 def _hidden(match: re.Match[str]) -> str:
@@ -551,11 +584,19 @@ def _letters(text: str) -> str:
 
 
 def _chunks(people: Iterator[Found]) -> Iterator[pl.DataFrame]:
-    numbered = enumerate(people, start=1)
+    numbered = _numbered(people)
     while part := list(islice(numbered, _ROWS_AT_ONCE)):
         yield rows_frame(
             ((number, [found.name, found.email, found.phone], None) for number, found in part), len(HEADER)
         )
+
+
+def _numbered(people: Iterator[Found]) -> Iterator[tuple[int, Found]]:
+    """Number people by their lines; a row's number is its own, so of several on a line the rest count on."""
+    last = 0
+    for found in people:
+        last = max(found.line, last + 1)
+        yield last, found
 
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[str]:

@@ -8,8 +8,10 @@ import polars as pl
 CHUNK_ROWS = 50_000  # rows of one chunk at most: memory is bounded by a few chunks
 MAX_COLUMNS = 1_024  # more is no list of contacts; Salesforce allows 800 custom fields
 MAX_CELL = 32_767  # characters, a spreadsheet's own limit; a row with a longer cell is refused
-LONGEST_WAIT = 30.0  # seconds without a chunk, after which a file is called hostile
-MEMORY_MB = 1_024  # of the process that reads
+LONGEST_WAIT = (
+    30.0  # seconds without a chunk, then a file is called hostile; up to four times for a large one
+)
+MEMORY_MB = 1_024  # of the process that reads; twice as much for a full sheet
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,16 @@ from typing import IO, cast
 import polars as pl
 
 from messaging.audience.files import frames
-from messaging.audience.files.layout import LONGEST_WAIT, MEMORY_MB, Reading, ReadOptions
+from messaging.audience.files.layout import LONGEST_WAIT, Reading, ReadOptions
 from messaging.errors import InputError
 
 _CHILD = "messaging.audience.files.child"
 _PACKAGES = Path(__file__).parents[3]  # where `messaging` is: the child is to find the same one
 _PIPE_BYTES = 1 << 20
 _SECONDS_TO_END = 5
+_LARGE_BYTES = 30 << 20  # a file as large as this has twice the time for a chunk
+_MOST_PATIENCE = 4
+_TOO_LARGE = "needs more than a gigabyte of memory to read: save it as CSV, which is read piece by piece"
 _BY_MEMORY = {signal.SIGABRT, signal.SIGKILL}  # no memory for an allocation of Rust's; the system's killer
 
 
@@ -46,11 +49,12 @@ def open_file(path: Path, options: ReadOptions = ReadOptions()) -> Iterator[Read
         size = os.fstat(descriptor).st_size
         with _start(descriptor, name, options) as process:
             try:
-                kind, payload = _next_frame(process, name)
+                patience = min(1 + size / _LARGE_BYTES, _MOST_PATIENCE)
+                kind, payload = _next_frame(process, name, patience)
                 if kind != frames.Kind.LAYOUT:
                     raise _crashed(name)
                 share = functools.partial(_share, descriptor, size)
-                yield Reading(frames.layout_of(payload), _chunks(process, name), share)
+                yield Reading(frames.layout_of(payload), _chunks(process, name, patience), share)
             finally:
                 process.kill()
     finally:
@@ -83,7 +87,7 @@ def _open(path: Path, name: str) -> int:
         return descriptor
     os.close(descriptor)
     if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{path} is a folder: name a file in it")
+        raise InputError(f"{path} is a folder: name a file in it, or all by a pattern such as '{path}/*.csv'")
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path} is not a file: name a file with contacts")
     raise InputError(f"{name} is empty: it needs a header row and a row per contact")
@@ -103,10 +107,10 @@ def _start(descriptor: int, name: str, options: ReadOptions) -> subprocess.Popen
     )
 
 
-def _next_frame(process: subprocess.Popen[bytes], name: str) -> tuple[frames.Kind, bytes]:
+def _next_frame(process: subprocess.Popen[bytes], name: str, patience: float) -> tuple[frames.Kind, bytes]:
     pipe = cast("IO[bytes]", process.stdout)
     try:
-        kind, payload = frames.read(pipe.fileno(), LONGEST_WAIT)
+        kind, payload = frames.read(pipe.fileno(), patience * LONGEST_WAIT)
     except TimeoutError:
         raise InputError(
             f"{name} takes too long to read: it is damaged or hostile, or save it as CSV first"
@@ -120,9 +124,9 @@ def _next_frame(process: subprocess.Popen[bytes], name: str) -> tuple[frames.Kin
     return kind, payload
 
 
-def _chunks(process: subprocess.Popen[bytes], name: str) -> Iterator[pl.DataFrame]:
+def _chunks(process: subprocess.Popen[bytes], name: str, patience: float) -> Iterator[pl.DataFrame]:
     while True:
-        kind, payload = _next_frame(process, name)
+        kind, payload = _next_frame(process, name, patience)
         if kind == frames.Kind.END:
             return
         if kind != frames.Kind.ROWS:
@@ -137,12 +141,12 @@ def _died(process: subprocess.Popen[bytes], name: str) -> Exception:
     if code > 0:  # an end by its own hand, without a word: it did not even start
         return RuntimeError(f"the process that reads files ended with exit code {code}")
     if -code in _BY_MEMORY:
-        return InputError(f"{name} needs more than {MEMORY_MB // 1024} GB of memory to read, or is damaged")
+        return InputError(f"{name} {_TOO_LARGE}, or is damaged")
     return _crashed(name)
 
 
 def _crashed(name: str, kind: str = "") -> InputError:
     if kind == "MemoryError":
-        return InputError(f"{name} needs more than {MEMORY_MB // 1024} GB of memory to read")
+        return InputError(f"{name} {_TOO_LARGE}")
     in_words = f" ({kind})" if kind else ""
     return InputError(f"the reader of {name} crashed{in_words}: the file is damaged or hostile")

@@ -22,6 +22,7 @@ from openpyxl.cell.cell import ERROR_CODES  # type: ignore[import-untyped]
 from openpyxl.utils.escape import unescape  # type: ignore[import-untyped]
 
 from messaging.audience.cleaning import stripped
+from messaging.audience.files.bounds import allow_large_sheet
 from messaging.audience.files.heading import LINES_LOOKED_AT, bounded, find_heading, rows_frame, without_ours
 from messaging.audience.files.layout import (
     CHUNK_ROWS,
@@ -45,7 +46,8 @@ _OVERLAP = 512  # of two blocks, so that no tag is cut in two; longer ones are n
 
 # calamine keeps the whole rectangle around a sheet's cells, about 100 bytes for a cell with text, and aborts
 # the process when there is no memory for it: one cell at XFD1048576 asks for 512 GiB.
-_MAX_GRID = 6_000_000  # 700 MB and, on a busy machine, 20 seconds
+_LARGE_GRID = 6_000_000  # 700 MB and, on a busy machine, 20 seconds: above it, more memory is asked for
+MAX_CELLS = 12_000_000  # all 1,048,576 rows of a sheet of eleven columns
 _MAX_CELLS_AT_ONCE = 2_000_000  # of a chunk
 _ROWS_PEEKED_AT = 200  # by which a sheet is chosen
 _SHEETS_LISTED = 20
@@ -139,8 +141,15 @@ class _Extent:
 
     last_row: int = 0
     last_column: int = 0
+    cells: int = 0
+    """About how many there are."""
     no_values: bool = False
     """Some formula has no stored value: a program wrote it and no spreadsheet has calculated it."""
+
+    @property
+    def grid(self) -> int:
+        """Cells of the rectangle around those there are."""
+        return self.last_row * self.last_column
 
     def look_at(self, xml: bytes) -> None:
         for reference in set(_CELL_REFERENCE.findall(xml) or _ANY_CELL_REFERENCE.findall(xml)):
@@ -148,6 +157,7 @@ class _Extent:
             self.last_column = max(self.last_column, _column_number(letters))
             if letters != reference:
                 self.last_row = max(self.last_row, int(reference[len(letters) :]))
+        self.cells += xml.count(b"</c>")
         rows = _ROW_REFERENCE.findall(xml) or _ANY_ROW_REFERENCE.findall(xml)
         self.last_row = max(self.last_row, max(map(int, rows), default=0))
         if not self.no_values and (b"<f" in xml or b":f" in xml):
@@ -183,6 +193,12 @@ class _Workbook:
 
     def table(self, sheet: str) -> _Table:
         """Read a sheet."""
+        extent = self._extent(sheet)
+        if extent.cells > MAX_CELLS:
+            raise InputError(
+                f"{_of(sheet, self._name)} has more than {MAX_CELLS:,} cells: save it as CSV, of which any "
+                "number of rows is read, or delete columns that are no part of the list"
+            )
         loaded = self._loaded(sheet, None)
         if loaded is None:
             return self._careful_table(sheet)
@@ -197,8 +213,10 @@ class _Workbook:
     def _loaded(self, sheet: str, n_rows: int | None) -> fastexcel.ExcelSheet | None:
         """Load a sheet with calamine, or return None when it had better not, or refuses."""
         quick, extent = self._quick, self._extent(sheet)
-        if quick is None or extent.last_row * extent.last_column > _MAX_GRID:
+        if quick is None or extent.grid > MAX_CELLS:
             return None
+        if extent.grid > _LARGE_GRID:
+            allow_large_sheet()
         return _quietly(
             lambda: quick.load_sheet(
                 sheet,

@@ -2,6 +2,7 @@
 
 import csv
 import random
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "contacts.csv"
 def row_loop(path: Path, columns: Columns, region: str | None):
     """Return contacts by key, refusals by row number, and how many rows were no blank lines."""
     found: dict[str, dict] = {}
+    numbers: dict[str, set[str]] = defaultdict(set)
     refused: dict[int, tuple[str, dict]] = {}
     rows = 0
     basis = Basis(region=region, consent="a form", require_consent=False, file_name=path.name)
@@ -41,7 +43,9 @@ def row_loop(path: Path, columns: Columns, region: str | None):
             if reason:
                 refused[row_number] = (reason, as_it_stood)
                 continue
-            known = found.setdefault(fields.get("email_key") or fields["phone"], {"attributes": {}})
+            key = fields.get("email_key") or fields["phone"]
+            numbers[key].add(fields.get("phone", ""))
+            known = found.setdefault(key, {"attributes": {}})
             if "phone" in known:  # a number keeps its own type and country
                 fields.pop("phone_type", None)
                 fields.pop("phone_region", None)
@@ -49,6 +53,9 @@ def row_loop(path: Path, columns: Columns, region: str | None):
                 known.setdefault(field, value)
             for column, value in attributes.items():
                 known["attributes"].setdefault(column, value)
+    for key, known in found.items():
+        if others := sorted(numbers[key] - {known.get("phone", ""), ""}):
+            known["attributes"]["Other phones"] = "; ".join(others)
     return found, refused, rows
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from messaging.audience.columns import Columns, find_columns
+from messaging.audience.columns import Columns, find_columns, with_late_columns
 from messaging.audience.files.layout import cell
 from messaging.audience.words import words_of
 from messaging.errors import InputError
@@ -164,7 +164,7 @@ def test_a_phone_column_called_contacto_is_found_by_its_values():
     ("header", "values", "expected"),
     [
         (["Email sent", "Correo del socio"], [DATES, EMAILS], {"email": "Correo del socio"}),
-        (["Email", "Login"], [["yes", "no"] * 4, EMAILS], {"email": "Login"}),
+        (["Email", "Contact"], [["yes", "no"] * 4, EMAILS], {"email": "Contact"}),
         (["Email", "Phone"], [PHONES, EMAILS], {"email": "Phone", "phone": "Email"}),
         (["Phone", "Email"], [DATES, EMAILS], {"email": "Email"}),
         (["Estado", "Email"], [["Madrid", "Jalisco"] * 4, EMAILS], {"email": "Email"}),
@@ -177,9 +177,48 @@ def test_values_deny_a_header_that_says_otherwise(
 
 
 def test_a_denied_header_is_told():
-    columns = columns_of(["Email", "Login"], [["yes", "no"] * 4, EMAILS])
+    columns = columns_of(["Email", "Contact"], [["yes", "no"] * 4, EMAILS])
 
     assert columns.notes == ["column 'Email' is not read as email: its values look otherwise"]
+
+
+BAD = ["ask her", "none yet", "ada at example.org", "?", "left", "see notes", "to do", "grace@example.org"]
+
+
+@pytest.mark.parametrize("header", ["Owner email", "Manager", "Vorgesetzter", "Login"])
+def test_a_column_of_bad_addresses_is_not_replaced_by_somebody_elses_good_ones(header: str):
+    columns = columns_of([header, "Email", "City"], [EMAILS, BAD, ["Bath"] * 8])
+
+    assert columns.roles == {"email": [1]}
+    assert "'Email' is read as email, as its header says, although only 14 % of its" in columns.notes[0]
+    assert (f"{header!r} looks like it: if it is these people's own" in columns.notes[0]) == (
+        header in {"Vorgesetzter", "Login"}
+    )
+
+
+@pytest.mark.parametrize("other", [[], PHONES])
+def test_where_a_column_of_addresses_holds_something_else_no_unknown_one_takes_its_place(other: list[str]):
+    header, values = ["Email", "Vorgesetzter"], [["yes", "no"] * 4, EMAILS]
+    if not other:
+        says = "holds something else than it says in 'Email', .* as in --map email=Vorgesetzter$"
+        with pytest.raises(InputError, match=says):
+            columns_of(header, values)
+        return
+    columns = columns_of([*header, "Phone"], [*values, other])
+
+    assert columns.roles == {"phone": [2]}
+    assert "'Email' is not read as email: its values look otherwise; 'Vorgesetzter' looks" in columns.notes[0]
+
+
+def test_a_late_column_is_read_only_where_no_header_says_where_the_addresses_are():
+    late = pl.DataFrame({cell(0): DATES, cell(1): EMAILS, cell(2): PHONES})
+    for header, roles in {
+        "Sent": {"email": [1], "phone": [2]},
+        "Email": {"phone": [2]},
+    }.items():
+        columns = Columns([header, "Vorgesetzter", "Phone"], {"phone": [2]}, {2: "header"})
+
+        assert with_late_columns(columns, late, {1}).roles == roles
 
 
 def test_few_values_deny_no_header():
@@ -190,7 +229,6 @@ def test_bad_addresses_under_a_clear_header_are_still_that_column():
     columns = columns_of(["Email"], [["ada at example.org"] * 7 + ["ada@example.org"]])
 
     assert columns.roles == {"email": [0]}
-    assert columns.notes == []
 
 
 def test_rows_that_cannot_be_read_say_nothing_of_their_columns():

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, func, select, text
 
+from messaging.audience.files.layout import CHUNK_ROWS
 from messaging.audience.importing import import_file
 from messaging.audience.progress import running
 from messaging.errors import DatabaseError, InputError, MessagingError
+from messaging.storage.imports import find_report
 from messaging.storage.tables import audience_members, audiences, contacts, imports, refused_rows
 from schemas.contacts import ImportOptions, ImportReport
 
@@ -96,12 +98,15 @@ def test_first_and_last_name_are_joined_and_kept(ledger: Engine, load):
 
 
 def test_the_first_value_of_each_column_wins_within_a_file(ledger: Engine, load):
-    load(
+    report = load(
         HEADER
         + ",ada@example.org,,\nAda,ADA@example.org,+442079460001,\nEve,ada@EXAMPLE.org,+442079460002,Bath\n"
     )
 
-    assert people(ledger) == {"ada@example.org": ("Ada", "+442079460001", {"City": "Bath"})}
+    attributes = {"City": "Bath", "Other phones": "+442079460002"}
+    assert people(ledger) == {"ada@example.org": ("Ada", "+442079460001", attributes)}
+    [note] = find_report(ledger, report.import_id)[1]
+    assert note.startswith("1 row repeats the address of a row above with another name")
 
 
 def test_what_the_ledger_knows_wins_and_what_it_lacks_is_filled_in(ledger: Engine, load):
@@ -228,6 +233,17 @@ def test_a_file_of_refused_rows_only_is_an_import_without_contacts(load):
     assert (report.rows, report.imported, report.refused, report.loaded) == (1, 0, 1, True)
 
 
+def test_what_cannot_be_written_after_the_load_does_not_undo_it(ledger: Engine, load, tmp_path: Path):
+    (tmp_path / "home" / "refused" / "1-people customers.csv").mkdir(parents=True)
+
+    report = load(HEADER + "Ada,ada@example.org,,\nBob,bob,,\n")
+
+    assert (report.loaded, report.imported, report.refused, report.refused_file) == (True, 1, 1, "")
+    assert "the file is loaded, but the refused rows are kept in the ledger only: " in report.problem
+    assert find_report(ledger, report.import_id)[0] == report
+    assert (count(ledger, contacts), count(ledger, refused_rows)) == (1, 1)
+
+
 def test_no_header_can_pass_for_a_column_of_ours(ledger: Engine, load):
     header = 'email_key,reason,key,cell_0,extra,"a""b",mail\n'
 
@@ -250,12 +266,14 @@ def test_the_same_file_asked_the_same_again_does_nothing_and_says_so(ledger: Eng
 
 
 def test_a_file_that_breaks_the_contract_loads_nothing_but_its_refused_rows(ledger: Engine, load):
-    rows = [f"Reader,reader.{n}@example.org,," for n in range(600)] + ["Nobody,nobody,,"] * 400
+    rows = [f"Reader,reader.{n or 1}@example.org,," for n in range(601)] + ["Nobody,nobody,,"] * 400
     content = HEADER + "\n".join(rows)
 
     stopped = load(content)
 
     assert (stopped.loaded, stopped.imported, stopped.refused) == (False, 0, 400)
+    assert stopped.duplicates == 1
+    assert Path(stopped.contract_page).stat().st_mode & 0o777 == 0o600
     assert [check.name for check in stopped.contract.checks if not check.holds] == ["max_refused_percent"]
     assert (count(ledger, contacts), count(ledger, audience_members), count(ledger, refused_rows)) == (
         0,
@@ -281,6 +299,15 @@ def test_a_stopped_import_is_no_measure_for_the_next_one(ledger: Engine, load):
 
     assert [check.name for check in collapse.contract.checks if not check.holds] == ["max_drop_percent"]
     assert count(ledger, contacts) == 1_100
+
+
+def test_a_column_that_is_empty_in_the_first_rows_is_read_by_what_it_holds_below(ledger: Engine, load):
+    rows = [f"+4420794{n:05d},," for n in range(CHUNK_ROWS)] + ["+442079460999,ada@example.org,x"] * 9
+
+    report = load("Phone,Kontakt 2,Note\n" + "\n".join(rows))
+
+    assert report.mapping == {"phone": ["Phone"], "email": ["Kontakt 2"]}
+    assert people(ledger)["ada@example.org"] == (None, "+442079460999", {"Note": "x"})
 
 
 def test_what_nobody_wants_any_more_stops_at_the_next_chunk_and_writes_nothing(

@@ -9,7 +9,7 @@ import pytest
 from messaging.audience.columns import Columns
 from messaging.audience.files.layout import cell, row_schema
 from messaging.audience.judging import Basis, judge
-from messaging.audience.merging import contacts_of
+from messaging.audience.staging import contacts_of
 from messaging.storage.staging import CONTACT_FIELDS
 from schemas.reasons import Reason, Warn
 from tests.messaging.audience import row_loop
@@ -301,6 +301,7 @@ def test_rows_without_consent_are_refused_where_it_is_required():
         (["email"], ["ada@gnail.com"], Warn.EMAIL_TYPO),
         (["email"], ["ada@\u0430pple.org"], Warn.EMAIL_MIXED_SCRIPTS),
         (["email", "phone"], [GOOD, "12"], Warn.PHONE_DROPPED),
+        (["email", "phone"], [GOOD, "+999 1234567"], Warn.PHONE_DROPPED),
         (["phone"], ["07400 123456 / 07400 123457"], Warn.PHONE_SEVERAL),
         (["email", "name"], [GOOD, "=1+1"], Warn.NAME_FORMULA),
         (["email", "name"], [GOOD, "\u0410da"], Warn.NAME_MIXED_SCRIPTS),
@@ -321,6 +322,15 @@ def test_what_is_worth_a_look_is_noted_of_contacts_only(roles: list[str], record
     assert warnings(taken) == {warn}
     assert warnings(untouched) == set()
     assert (refused["reason"], warnings(refused)) == (Reason.CONSENT_MISSING, set())
+
+
+def test_a_number_that_needs_a_country_is_told_apart():
+    nowhere = Basis(region=None, consent=None, require_consent=False, file_name="list.csv")
+
+    [row] = judged(["email", "phone"], [GOOD, "07400 123456"], basis=nowhere)
+
+    assert warnings(row) == {Warn.PHONE_WITHOUT_COUNTRY}
+    assert row["kept_1"] == "07400 123456"
 
 
 def test_the_likely_domain_is_said():

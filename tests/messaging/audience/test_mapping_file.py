@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from messaging.audience.columns import ROLES
-from messaging.audience.mapping_file import load_mapping, mapping_beside, save_mapping
+from messaging.audience.mapping_file import check_place, load_mapping, mapping_of, save_mapping
 from messaging.errors import InputError
 
 ODD = ['"; DROP', "__class__", "😀", "yes", "1", "null", "2024-05-01", "a: b", "# no", "- x", "Año\u2028fin"]
@@ -22,7 +22,20 @@ ODD += ["{{ x }}", "&a", "*a", "!!python/object:os.system", "~", "0x1F", "1e3", 
     ],
 )
 def test_a_mapping_stands_beside_its_file(file: str, beside: str):
-    assert mapping_beside(Path("folder") / file) == Path("folder") / beside
+    assert mapping_of(f"folder/{file}") == Path("folder") / beside
+
+
+@pytest.mark.parametrize(
+    "file", ["s3://bucket/exports/people.csv", "block:local-file-system/exports/people.csv"]
+)
+def test_the_mapping_of_a_file_elsewhere_stands_in_the_current_folder(file: str):
+    assert mapping_of(file) == Path("people.columns.yaml")
+
+
+def test_a_place_that_cannot_be_written_is_told_beforehand(tmp_path: Path):
+    check_place(tmp_path / "people.columns.yaml")
+    with pytest.raises(InputError, match="may not be written: leave --save-map out"):
+        check_place(tmp_path / "missing" / "people.columns.yaml")
 
 
 def test_what_was_saved_is_loaded_whatever_the_columns_are_called(tmp_path: Path):

@@ -84,7 +84,7 @@ def test_a_file_elsewhere_is_copied_under_its_own_name_and_the_copy_removed(fold
     ("reference", "sentence"),
     [
         ("file:///nowhere/people.csv", "there is no file"),
-        ("s3://bucket/people.csv", "s3:// needs a package: pip install s3fs"),
+        ("gs://bucket/people.csv", "gs:// needs a package: pip install gcsfs"),
         ("http://169.254.169.254/latest", "http:// is nothing files are read from"),
     ],
 )

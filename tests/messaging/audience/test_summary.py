@@ -112,7 +112,7 @@ def test_mistyped_domains_come_with_what_was_likely_meant():
 
 
 def test_the_most_frequent_domains_outlast_a_flood_of_rare_ones(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("messaging.audience.summary._REMEMBERED", 3)
+    monkeypatch.setattr("messaging.audience.summary.MOST_REMEMBERED", 3)
     chunks = [
         mailed("big.example", "big.example", *(f"{chunk}-{i}.example" for i in range(20)))
         for chunk in range(5)

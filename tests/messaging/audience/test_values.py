@@ -227,6 +227,24 @@ def test_an_unknown_status_has_no_verdict():
     assert judged(judge_statuses, "gold", "1", "Madrid") == dict.fromkeys(["gold", "1", "Madrid"])
 
 
+def test_where_a_customer_relation_is_at_is_no_subscription():
+    words = [
+        "New",
+        "Open",
+        "Offen",  # codespell:ignore
+        "Lead",
+        "Qualified",
+        "Customer",
+        "Won",
+        "Closed",
+        "On hold",
+        "Waiting",
+        "保留",
+    ]
+
+    assert judged(judge_statuses, *words) == dict.fromkeys(words)
+
+
 def test_statuses_are_words_of_the_ledger():
     assert set(words_of("value", "status")) == {*SubscriptionStatus, "leaving"}
 

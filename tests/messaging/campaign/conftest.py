@@ -58,6 +58,7 @@ def open_run(ledger: Engine) -> OpenRun:
     async def opened(campaign_id: int, port: int, connections: int = 4) -> AsyncIterator[CampaignRun]:
         settings = SmtpSettings(host="127.0.0.1", port=port, security="none", connections=connections)
         async with SmtpPool(settings) as pool:
-            yield CampaignRun(ledger, campaign_id, "Shop <news@shop.example.org>", pool)
+            async with CampaignRun(ledger, campaign_id, "Shop <news@shop.example.org>", pool) as run:
+                yield run
 
     return opened

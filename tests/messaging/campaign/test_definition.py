@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from messaging.campaign.definition import load_campaign, resolve_templates
+from messaging.campaign.definition import load_campaign, read_attachments, resolve_templates
 from messaging.campaign.templates import check_fields, compile_templates
 from messaging.errors import InputError
-from schemas.campaign import MAX_TEMPLATE_SIZE, CampaignSpec
+from schemas.campaign import MAX_ATTACHED_SIZE, MAX_TEMPLATE_SIZE, CampaignSpec
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 GOOD = {"name": "spring", "account": "smtp-account/demo", "audience": "customers", "subject": "Hello"}
@@ -84,6 +84,11 @@ def test_what_is_not_a_path_is_the_template_itself(template: str, tmp_path: Path
         (["html: latin.html"], "latin.html: line 2 is not UTF-8"),
         (["html: large.html"], "large.html: is larger than 200,000 characters"),
         (['html: "a\\0.html"'], "no such file"),
+        (["text: Hi", "not_after: later"], "not_after: 'later' is not a length of time"),
+        (["text: Hi", "not_after: 0h"], "not_after is longer than nothing"),
+        (["text: Hi", "not_after: 400d"], "not_after is longer than nothing and at most 366d"),
+        (["text: Hi", "attachments: terms.pdf"], "attachments: "),
+        (["text: Hi", f"attachments: [{', '.join(['a.pdf'] * 11)}]"], "attachments: "),
     ],
 )
 def test_what_cannot_be_used_is_named(campaign, tmp_path: Path, lines: list[str], expected: str):
@@ -133,3 +138,96 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path):
     assert "no such file" in problem_with(tmp_path / "campaign.yaml")
     assert "is a folder" in problem_with(tmp_path)
     assert problem_with(tmp_path / ("x" * 300))
+
+
+@pytest.fixture
+def attach(tmp_path: Path):
+    """Make a campaign that attaches these files, written with this content."""
+
+    def made(*names: str, content: bytes = b"%PDF-1.7") -> CampaignSpec:
+        for name in names:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(content)
+        return resolve_templates(CampaignSpec(**GOOD, text="Hi", attachments=list(names)), tmp_path)
+
+    return made
+
+
+def test_attachments_come_from_files_beside_the_campaign_and_stay_paths_until_they_are_read(
+    campaign, tmp_path: Path
+):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "Größen.pdf").write_bytes(b"%PDF-1.7\x00")
+    (tmp_path / "prices.csv.gz").write_bytes(b"\x1f\x8b")
+
+    spec = load_campaign(campaign("text: Hi", "attachments: [parts/Größen.pdf, prices.csv.gz]"))
+
+    assert spec.attachments == [str(tmp_path / "parts" / "Größen.pdf"), str(tmp_path / "prices.csv.gz")]
+    assert read_attachments(spec) == [
+        ("Größen.pdf", "application/pdf", b"%PDF-1.7\x00"),
+        ("prices.csv.gz", "application/gzip", b"\x1f\x8b"),
+    ]
+
+
+def test_a_name_is_one_however_its_accents_are_stored(attach):
+    decomposed, composed = "Gro\u0308\u00dfe.pdf", "Gr\u00f6\u00dfe.pdf"
+
+    assert [file.name for file in read_attachments(attach(decomposed))] == [composed]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("terms.PDF", "application/pdf"),
+        ("photo.jpeg", "image/jpeg"),
+        ("notes.txt", "text/plain"),
+        ("invitation.ics", "text/calendar"),
+        ("forwarded.eml", "application/octet-stream"),  # a message may not be in base64
+        ("no-ending", "application/octet-stream"),
+        ("backup.tar.xz", "application/octet-stream"),
+    ],
+)
+def test_the_type_follows_from_the_name(attach, name: str, kind: str):
+    assert [file.content_type for file in read_attachments(attach(name))] == [kind]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "annexe\u202efdp.exe",
+        "two\nlines.pdf",
+        "bell\x07.pdf",
+        "zero\u200bwidth.pdf",
+        "back\\slash.pdf",
+        'a"b.pdf',
+    ],
+    ids=ascii,
+)
+def test_a_name_that_would_deceive_or_break_is_refused(attach, name: str):
+    with pytest.raises(InputError, match="in its name: rename it") as refused:
+        read_attachments(attach(name))
+
+    assert str(refused.value).isprintable()
+
+
+def test_attachments_that_cannot_be_sent_are_named(attach, tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty.pdf").touch()
+    spec = attach("a.pdf", "parts/a.pdf")
+    for paths, sentence in (
+        ([tmp_path / "missing.pdf"], "missing.pdf: no such file"),
+        ([tmp_path / "folder"], "folder: is a folder"),
+        ([tmp_path / "empty.pdf"], "empty.pdf: is empty"),
+        (["/dev/zero"], "/dev/zero: no such file"),
+        (spec.attachments, "two attachments are called a.pdf"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            read_attachments(spec.model_copy(update={"attachments": [str(path) for path in paths]}))
+
+
+def test_attachments_have_ten_megabytes_in_all(attach):
+    half = b"x" * (MAX_ATTACHED_SIZE // 2)
+    assert len(read_attachments(attach("a.pdf", "b.pdf", content=half))) == 2
+
+    with pytest.raises(InputError, match=r"b\.pdf: the attachments have more than 10 MB together"):
+        read_attachments(attach("a.pdf", "b.pdf", content=half + b"x"))

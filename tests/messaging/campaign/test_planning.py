@@ -1,6 +1,8 @@
 """Planning snapshots an audience once."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
@@ -102,6 +104,109 @@ def test_account_and_pace_may_change_between_launches(ledger: Engine, audience, 
     plan = plan_campaign(ledger, spec.model_copy(update={"account": "smtp-account/other"}))
 
     assert (plan.created, plan.account) == (False, "smtp-account/other")
+
+
+def test_after_its_deadline_a_campaign_is_not_launched_again_without_a_later_one(
+    ledger: Engine, audience, spec: CampaignSpec
+):
+    audience("ada@example.org")
+    plan = plan_campaign(ledger, spec.model_copy(update={"not_after": "4h"}))
+    with ledger.begin() as connection:
+        campaign = campaigns.get(connection, plan.campaign_id)
+        assert campaign.deadline == campaign.planned_at + timedelta(hours=4)
+        connection.execute(text("UPDATE campaigns SET planned_at = planned_at - interval '5 h'"))
+        campaigns.pause(connection, plan.campaign_id, "too late")
+
+    with pytest.raises(
+        InputError, match=r"was to be sent by .* UTC \(not_after: 4h\), so nothing more is sent"
+    ):
+        plan_campaign(ledger, spec.model_copy(update={"not_after": "4h"}))
+    with ledger.begin() as connection:
+        assert campaigns.get(connection, plan.campaign_id).state is CampaignState.PAUSED
+
+    plan_campaign(ledger, spec.model_copy(update={"not_after": "1d"}))
+    with ledger.begin() as connection:
+        assert campaigns.get(connection, plan.campaign_id).state is CampaignState.RUNNING
+
+
+def test_without_a_limit_there_is_no_deadline(ledger: Engine, audience, spec: CampaignSpec):
+    audience("ada@example.org")
+    plan = plan_campaign(ledger, spec)
+
+    with ledger.begin() as connection:
+        assert campaigns.get(connection, plan.campaign_id).deadline is None
+
+
+def test_attachments_are_kept_as_they_were_when_the_campaign_was_planned(
+    ledger: Engine, audience, spec: CampaignSpec, tmp_path: Path
+):
+    audience("ada@example.org")
+    terms, photo = tmp_path / "terms.pdf", tmp_path / "photo.png"
+    terms.write_bytes(b"%PDF-1.7\x00")
+    photo.write_bytes(b"\x89PNG")
+    attached = spec.model_copy(update={"attachments": [str(terms), str(photo)]})
+
+    preflight = check_campaign(ledger, attached)
+    plan = plan_campaign(ledger, attached)
+
+    assert preflight.attachments == {"terms.pdf": 9, "photo.png": 4}
+    with ledger.begin() as connection:
+        assert campaigns.attachments(connection, plan.campaign_id) == [
+            ("terms.pdf", "application/pdf", b"%PDF-1.7\x00"),
+            ("photo.png", "image/png", b"\x89PNG"),
+        ]
+
+
+def test_the_same_files_are_the_same_content_wherever_they_lie(
+    ledger: Engine, audience, spec: CampaignSpec, tmp_path: Path
+):
+    audience("ada@example.org")
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "terms.pdf").write_bytes(b"%PDF-1.7")
+
+    plans = [
+        plan_campaign(ledger, spec.model_copy(update={"attachments": [str(tmp_path / folder / "terms.pdf")]}))
+        for folder in ("here", "there")
+    ]
+
+    assert [plan.created for plan in plans] == [True, False]
+
+
+@pytest.mark.parametrize("change", ["bytes", "name", "left out", "order"])
+def test_other_attachments_under_the_same_name_are_refused(
+    ledger: Engine, audience, spec: CampaignSpec, tmp_path: Path, change: str
+):
+    audience("ada@example.org")
+    paths = [tmp_path / "a.pdf", tmp_path / "b.pdf"]
+    for path in paths:
+        path.write_bytes(b"%PDF-1.7")
+    plan_campaign(ledger, spec.model_copy(update={"attachments": [*map(str, paths)]}))
+    if change == "bytes":
+        paths[0].write_bytes(b"%PDF-1.8")
+    elif change == "name":
+        paths[0] = paths[0].rename(tmp_path / "c.pdf")
+    elif change == "left out":
+        paths.pop()
+    else:
+        paths.reverse()
+
+    with pytest.raises(InputError, match="planned before with another set of attachments"):
+        plan_campaign(ledger, spec.model_copy(update={"attachments": [*map(str, paths)]}))
+
+
+def test_an_attachment_that_is_not_there_is_refused_before_anything_is_written(
+    ledger: Engine, audience, spec: CampaignSpec, tmp_path: Path
+):
+    audience("ada@example.org")
+    attached = spec.model_copy(update={"attachments": [str(tmp_path / "missing.pdf")]})
+
+    for attempt in (check_campaign, plan_campaign):
+        with pytest.raises(InputError, match=r"missing\.pdf: no such file"):
+            attempt(ledger, attached)
+
+    with ledger.begin() as connection:
+        assert campaigns.names(connection) == []
 
 
 def test_a_finished_campaign_stays_finished(ledger: Engine, audience, spec: CampaignSpec):

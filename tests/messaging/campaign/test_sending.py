@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from messaging.campaign import sending
+from messaging.campaign import answering, working
 from messaging.campaign.ledger import BatchLedger
 from messaging.campaign.planning import plan_campaign
 from messaging.campaign.retrying import requeue
@@ -42,7 +42,7 @@ def plan(ledger: Engine, audience, spec: CampaignSpec) -> Plan:
 
 
 async def send_all(engine: Engine, run) -> None:
-    async for numbers in next_work(engine, run.campaign_id, None):
+    async for numbers in next_work(run, None):
         for number in numbers:
             await send_batch(run, number)
 
@@ -122,8 +122,21 @@ async def test_a_recipient_whose_message_cannot_be_made_is_rejected_alone(
 
 async def test_with_the_server_away_everyone_stays_queued(plan: Plan, open_run, states):
     async with open_run(plan.campaign_id, port=1, connections=1) as run:
-        with pytest.raises(NotSent):
-            await send_batch(run, 1)
+        report = await send_batch(run, 1)
+        failing_for = run.failing_for
+
+    assert report.answers == 0
+    assert failing_for > 0
+    assert set(states().values()) == {"queued"}
+
+
+async def test_a_server_that_stays_away_fails_the_run_in_the_end(
+    ledger: Engine, plan: Plan, open_run, states, monkeypatch
+):
+    monkeypatch.setattr(working, "PATIENCE", 3.0)
+    async with open_run(plan.campaign_id, port=1) as run:
+        with pytest.raises(NotSent, match="6 recipients .* the server has been away"):
+            await send_all(ledger, run)
 
     assert set(states().values()) == {"queued"}
 
@@ -242,7 +255,7 @@ async def test_a_recipient_that_is_always_deferred_is_given_up_in_the_end(
     smtp = ScriptedSmtp({"RCPT": says("450 4.2.1 try again in 7 minutes")})
     waits = []
     async with smtp.running(), open_run(plan.campaign_id, smtp.port) as run:
-        for _ in range(sending.MOST_TRIES):
+        for _ in range(answering.MOST_TRIES):
             await send_batch(run, 1)
             with ledger.begin() as connection:
                 waits += connection.execute(
@@ -254,16 +267,16 @@ async def test_a_recipient_that_is_always_deferred_is_given_up_in_the_end(
                 connection.execute(text("UPDATE attempts SET not_before = NULL"))
 
     assert states() == {"ada@example.org": "rejected"}
-    assert len(waits) == sending.MOST_TRIES - 1
+    assert len(waits) == answering.MOST_TRIES - 1
     assert all(410 < wait < 520 for wait in waits)  # the seven minutes it asked for, and a little spread
     assert campaign_report(ledger, plan.campaign_id).reasons == {"gave up after 5 tries: 450 4.2.1": 1}
 
 
 def test_waits_double_when_the_server_names_none():
-    waits = [sending.backoff(tries, None) for tries in range(8)]
+    waits = [answering.backoff(tries, None) for tries in range(8)]
 
     assert all(60 * 2**n <= wait <= 72 * 2**n for n, wait in enumerate(waits[:6]))
-    assert all(wait <= 1.2 * sending.LONGEST_WAIT for wait in waits)
+    assert all(wait <= 1.2 * answering.LONGEST_WAIT for wait in waits)
 
 
 async def test_told_to_stop_it_finishes_what_is_in_flight(
@@ -352,7 +365,7 @@ async def test_throttled_recipients_are_not_given_up_with_the_others(
     plan = plan_campaign(ledger, spec)
     smtp = ScriptedSmtp({"DOT": says("454 Throttling failure: Daily message quota exceeded")})
     async with smtp.running(), open_run(plan.campaign_id, smtp.port) as run:
-        for _ in range(sending.MOST_TRIES + 1):
+        for _ in range(answering.MOST_TRIES + 1):
             await send_batch(run, 1)
             with ledger.begin() as connection:
                 connection.execute(text("UPDATE attempts SET not_before = NULL"))

@@ -5,9 +5,18 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
 
 from messaging.audience.fields import field_name
-from messaging.campaign.templates import Templates, check_fields, compile_templates, context
+from messaging.campaign.merge_fields import MergeFields, Values
+from messaging.campaign.pieces import PlainTemplate, TooLong
+from messaging.campaign.templates import (
+    ConditionalTemplate,
+    Template,
+    Templates,
+    check_fields,
+    compile_templates,
+)
 from messaging.errors import InputError
 from schemas.campaign import CampaignSpec
 
@@ -19,8 +28,12 @@ def templates(**parts: str) -> Templates:
     )
 
 
-def text_of(html: str, **values: object) -> str:
-    return templates(html=html).text.render(values)
+def rendered(template: Template, columns: dict[str, str] | None = None, /, **fields: str) -> str:
+    return "".join(template.pieces(Values(fields, columns or {}), 1_000_000))
+
+
+def text_of(html: str, **fields: str) -> str:
+    return rendered(templates(html=html).text, **fields)
 
 
 def problem_with(**parts: str) -> str:
@@ -91,6 +104,12 @@ def problem_with(**parts: str) -> str:
         "{{ name" + "|upper" * 5000 + " }}",
         "{{ " + "9" * 5000 + " }}",
         "{% if name %}" * 500 + "{% endif %}" * 500,
+        "{% if name %}" + "{% if name|title == 'x' %}{% endif %}" * 501 + "{% endif %}",
+        "{{ [name, name, name] }}",
+        "{{ (name, name) }}",
+        "{{ name, name }}",
+        "{{ name|default([name, name]) }}",
+        "{{ name in [[name]] }}",
         "{{ name",
         "{% if name %}",
     ],
@@ -98,6 +117,62 @@ def problem_with(**parts: str) -> str:
 @pytest.mark.parametrize("part", ["html", "text"])
 def test_a_hostile_or_broken_template_is_refused_before_anything_is_sent(part: str, payload: str):
     assert problem_with(**{part: "Hi " + payload}).startswith(f"{part}: ")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [  # after "Server Side Template Injection" in swisskyrepo/PayloadsAllTheThings
+        "{{4*4}}[[5*5]]",
+        "{{7*'7'}}",
+        "{{config}}",
+        "{{config.items()}}",
+        "{{ [].class.base.subclasses() }}",
+        "{{''.class.mro()[1].subclasses()}}",
+        "{{ ''.__class__.__mro__[2].__subclasses__() }}",
+        "{% for key, value in config.iteritems() %}<dt>{{ key|e }}</dt>{% endfor %}",
+        "{{settings.SECRET_KEY}}",
+        "{% debug %}",
+        "{{ ''.__class__.__mro__[2].__subclasses__()[40]('/etc/passwd').read() }}",
+        "{{ config.items()[4][1].__class__.__mro__[2].__subclasses__()[40]('/tmp/flag').read() }}",
+        "{{ get_flashed_messages.__globals__.__builtins__.open('/etc/passwd').read() }}",
+        "{{ self._TemplateReference__context.cycler.__init__.__globals__.os.popen('id').read() }}",
+        "{{ self._TemplateReference__context.joiner.__init__.__globals__.os.popen('id').read() }}",
+        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+        "{{ joiner.__init__.__globals__.os.popen('id').read() }}",
+        "{{ namespace.__init__.__globals__.os.popen('id').read() }}",
+        "{{ lipsum.__globals__['os'].popen('id').read() }}",
+        "{{ url_for.__globals__.os.popen('id').read() }}",
+        "{{ x.__init__.__builtins__.exec('import os') }}",
+        "{{ request.application.__globals__.__builtins__.__import__('os').popen('id').read() }}",
+        "{{ request['application']['\\x5f\\x5fglobals\\x5f\\x5f'] }}",
+        "{{ request|attr('application')|attr('\\x5f\\x5fglobals\\x5f\\x5f') }}",
+        "{{ request|attr(['_'*2,'class','_'*2]|join) }}",
+        "{{ request|attr(request.args.param) }}",
+        "{{ request|attr([request.args.usc*2,request.args.class,request.args.usc*2]|join) }}",
+        "{{ request|attr('%s%sclass%s%s'|format('_','_','_','_')) }}",
+        "{% with a = request['application']['\\x5f\\x5fglobals\\x5f\\x5f'] %}{{ a }}{% endwith %}",
+        "{{ ()|select|string|list }}",
+        "{{ (lipsum|string|list)[18] }}",
+        "{% set chr = x.__init__.__globals__.__builtins__.chr %}",
+        "{% print(''.__class__) %}",
+        "{{ ''.__class__.__base__.__subclasses__()[227]('cat /etc/passwd', shell=True, stdout=-1) }}",
+        "{{ config.from_pyfile('/tmp/owned.cfg') }}",
+        "{{ config['RUNCMD']('id', shell=True) }}",
+        "{{ dict(__class__=1)|first }}",
+        "{{ ''|attr(dict(__clas=1,s__=2)|join) }}",
+        "${7*7}{{ 7|abs }}",
+    ],
+)
+@pytest.mark.parametrize("part", ["subject", "html", "text"])
+def test_what_reaches_for_the_server_is_refused(part: str, payload: str):
+    with pytest.raises(InputError):
+        check_fields(templates(**{"text": "x", part: payload}), ["City"])
+
+
+def test_a_list_may_stand_after_in():
+    source = "{{ plan in ['Gold', city] }} {{ plan not in ('Gold',) }} {{ plan is in ['Free'] }}"
+
+    assert rendered(templates(text=source).text, plan="Free", city="Free") == "True True True"
 
 
 def test_a_mistake_is_named_with_part_and_line():
@@ -111,9 +186,9 @@ def test_a_column_with_spaces_gets_a_hint(written: str):
 
 
 def test_rounding_is_bounded():
-    rendered = templates(text="{{ price|round(2) }} {{ 1|round(999999999) }}").text.render(price="3.14159")
+    text = templates(text="{{ price|round(2) }} {{ 1|round(999999999) }}").text
 
-    assert rendered == "3.14 1.0"
+    assert rendered(text, price="3.14159") == "3.14 1.0"
 
 
 def test_conditions_filters_and_comparisons_work():
@@ -123,9 +198,9 @@ def test_conditions_filters_and_comparisons_work():
     )
     text = templates(text=source).text
 
-    assert text.render(plan="Gold", city="Liverpool") == "GOLD Liv"
-    assert text.render(plan="Free") == "free ?"
-    assert text.render() == "none ?"
+    assert rendered(text, plan="Gold", city="Liverpool") == "GOLD Liv"
+    assert rendered(text, plan="Free") == "free ?"
+    assert rendered(text) == "none ?"
 
 
 def test_the_fields_of_all_parts_are_known():
@@ -182,22 +257,80 @@ def test_a_field_name_stays_what_it_is(column: str):
 
 
 def test_empty_values_are_left_out_and_standard_fields_win():
-    values = context(
-        " ", "ada@example.org", None, {"Name": "x", "Email": "y", "City": "", "Plan": "Gold"}, "u"
-    )
+    fields = MergeFields({"name", "email", "phone", "city", "plan"}, ["Name", "City", "Plan", "Other"])
+    attributes = {"Name": "x", "Email": "y", "City": " ", "Plan": "Gold", "PLAN": "", "Notes": "z"}
 
-    assert values == {
-        "email": "ada@example.org",
-        "unsubscribe_url": "u",
-        "plan": "Gold",
-        "contact": {"Name": "x", "Email": "y", "Plan": "Gold"},
-    }
+    values = fields.values(" ", "ada@example.org", None, "u", attributes)
+
+    assert values.fields == {"email": "ada@example.org", "unsubscribe_url": "u", "plan": "Gold"}
+    assert values.columns == {"Name": "x", "Plan": "Gold"}
+
+
+def test_of_columns_with_one_field_name_the_last_one_with_a_value_counts():
+    fields = MergeFields({"first_name"}, [])
+
+    values = fields.values(None, "", None, "", {"First Name": "a", "first-name": "b", "First name": ""})
+
+    assert values.fields["first_name"] == "b"
+
+
+def test_ever_new_columns_do_not_fill_the_memory():
+    fields = MergeFields({"city"}, [])
+
+    for number in range(10_000):
+        assert fields.values(None, "", None, "", {f"c{number}": "x", "City": "y"}).fields["city"] == "y"
+
+    assert len(fields._field_of) <= 4096  # noqa: SLF001 - what else grows cannot be seen
 
 
 def test_a_contact_without_a_value_gets_the_default():
     text = templates(text='{{ name | default("there") }} {{ contact["items"] | default("none") }}').text
 
-    assert text.render(context(None, "a@example.org", None, {}, "u")) == "there none"
+    assert rendered(text) == "there none"
+
+
+NAMES = ["name", "city", 'contact["My City"]', 'contact["city"]']
+TAGS = st.builds(
+    "{{{{ {}{} }}}}".format,
+    st.sampled_from(NAMES),
+    st.sampled_from(["", "|d('')", "|default('<b> & \\'x\\'')", '| default("a\\nb")', "|d('é\\r')"]),
+)
+TEXTS = st.text(st.sampled_from("ab <&>\"'\n\r\t é\u2028"), max_size=30)
+SOURCES = st.lists(
+    st.one_of(TAGS, TEXTS, st.just("{# note #}"), st.just("{{ '<' }}"), st.just("{% raw %}{{{% endraw %}"))
+).map("".join)
+FOUND = st.none() | st.text(min_size=1).filter(str.strip) | st.sampled_from(["<b>", "&amp;", "'\"", "é\r\n"])
+
+
+@given(source=SOURCES, name=FOUND, city=FOUND, column=FOUND)
+@settings(max_examples=200, deadline=None)
+def test_without_jinja2_the_text_is_the_same(
+    source: str, name: str | None, city: str | None, column: str | None
+):
+    fields = {"name": name, "city": city}
+    values = Values(
+        {field: value for field, value in fields.items() if value}, {"My City": column} if column else {}
+    )
+    for part in ("html", "text"):
+        plain, jinja = (
+            getattr(templates(**{"text": "x", part: begin + source + "."}), part)
+            for begin in ("", "{% if 1 %}{% endif %}")
+        )
+        assert isinstance(plain, PlainTemplate)
+        assert isinstance(jinja, ConditionalTemplate)
+        text = made(plain, values, 1_000_000)
+        assert text == made(jinja, values, 1_000_000)
+        if not text.startswith("no "):
+            assert made(plain, values, len(text) - 1) == made(jinja, values, len(text) - 1) == "too long"
+
+
+def made(template: Template, values: Values, most: int) -> str:
+    try:
+        return "".join(template.pieces(values, most))
+    except UndefinedError as error:
+        return f"no {error.message}"  # no template here begins so
+    except TooLong:
+        return "too long"
 
 
 @pytest.mark.parametrize(

@@ -1,46 +1,320 @@
-"""A limit holds across all who share it."""
+"""Limits hold across all who share them, and changes are seen while messages go."""
 
 import asyncio
+import contextlib
+import time
+from collections.abc import Callable
 
-from sqlalchemy import Engine
+import pytest
+from sqlalchemy import Engine, text
 
-from messaging.campaign.throttle import Throttle
-from messaging.storage import throttles
+from messaging.campaign.throttle import LONGEST_WAIT, Limits
+from messaging.channels.base import Receipt
+from messaging.errors import BrokenOff, NotSent
+from messaging.storage import limits, throttles
+from messaging.storage.engine import open_engine
+from messaging.storage.limits import Limit, account_key, campaign_key, domain_key
+from schemas.states import Outcome
+
+ACCOUNT = "smtp-account/main"
+GMAIL, OTHER = "gmail.com", "example.org"
+SLOW_DOWN = Receipt(Outcome.DEFERRED, code=421, status="4.7.28", throttled=True)
+ACCEPTED = Receipt(Outcome.ACCEPTED, code=250)
 
 
-def test_permits_follow_each_other_at_the_rate_whoever_takes_them(ledger: Engine):
+@pytest.fixture
+def set_limit(ledger: Engine) -> Callable[[str, Limit], None]:
+    def change(key: str, limit: Limit) -> None:
+        with ledger.begin() as connection:
+            limits.set_limit(connection, key, limit)
+
+    return change
+
+
+@pytest.fixture
+def campaign(ledger: Engine) -> Callable[[str], int]:
+    """Make a campaign with this pacing."""
+
+    def make(pacing: str) -> int:
+        with ledger.begin() as connection:
+            statement = text("""
+                WITH a AS (INSERT INTO audiences (name) VALUES ('customers') RETURNING id)
+                INSERT INTO campaigns (name, spec, audience_id, state)
+                SELECT 'spring', jsonb_build_object('pacing', CAST(:pacing AS jsonb)), id, 'running' FROM a
+                RETURNING id
+            """)
+            return connection.execute(statement, {"pacing": pacing}).scalar_one()
+
+    return make
+
+
+def rows(ledger: Engine, statement: str) -> list:
     with ledger.begin() as connection:
-        waits = [throttles.reserve(connection, "campaign:1", rate=2.0, n=3) for _ in range(4)]
-        other = throttles.reserve(connection, "campaign:2", rate=2.0, n=3)
-
-    # Three permits at two a second: each chunk is due a second and a half after the one before.
-    assert waits[0] == other == 0.0
-    assert all(abs(wait - 1.5 * turn) < 0.4 for turn, wait in enumerate(waits))
+        return list(connection.execute(text(statement)))
 
 
-def test_a_new_rate_owes_no_permits_taken_at_the_old_one(ledger: Engine):
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait until something holds, as changes must be seen within five seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+
+
+async def taken(seconds: float, *shared: Limits, group: str = OTHER) -> list[float]:
+    """Take all there is for a while; return when."""
+    times: list[float] = []
+    end = time.monotonic() + seconds
+
+    async def take(one: Limits) -> None:
+        while time.monotonic() < end:
+            if wait := one.take(group):
+                await asyncio.sleep(min(wait, 0.05))
+            else:
+                times.append(time.monotonic())
+
+    await asyncio.gather(*(take(one) for one in shared))
+    return times
+
+
+def most_in_a_second(times: list[float]) -> int:
+    times = sorted(times)
+    return max(sum(at <= later < at + 1.0 for later in times) for at in times)
+
+
+async def test_without_a_limit_nobody_waits(ledger: Engine):
+    async with Limits(ledger, 1, ACCOUNT) as free:
+        assert [free.take(group) for group in (GMAIL, OTHER)] == [0.0, 0.0]
+
+
+async def test_processes_share_an_accounts_rate(ledger: Engine, set_limit):
+    set_limit(account_key(ACCOUNT), Limit(rate=40.0))
+    other_engine = open_engine(ledger.url.render_as_string(hide_password=False))
+    async with Limits(ledger, 1, ACCOUNT) as one, Limits(other_engine, 2, ACCOUNT) as other:
+        times = await taken(4.0, one, other)
+    other_engine.dispose()
+
+    assert most_in_a_second(times) <= 41
+    assert len(times) > 40 * 2
+
+
+async def test_a_restart_does_not_reset_a_limit(ledger: Engine, set_limit):
+    set_limit(account_key(ACCOUNT), Limit(rate=0.1))
+    async with Limits(ledger, 1, ACCOUNT) as limited:
+        await until(lambda: limited.take(OTHER) == 0.0)
+    async with Limits(ledger, 1, ACCOUNT) as limited:
+        assert await taken(1.5, limited) == []
+
+
+async def test_a_provider_groups_limit_leaves_the_others_alone(ledger: Engine, set_limit):
+    set_limit(domain_key(ACCOUNT, GMAIL), Limit(rate=5.0))
+    async with Limits(ledger, 1, ACCOUNT) as limited:
+        times = await taken(2.0, limited, group=GMAIL)
+        assert all(limited.take(OTHER) == 0.0 for _ in range(1000))
+
+    assert 3 <= len(times) <= 12
+    assert most_in_a_second(times) <= 6
+
+
+async def test_a_message_that_does_not_go_gives_its_turn_back(ledger: Engine, set_limit):
+    set_limit(account_key(ACCOUNT), Limit(rate=0.1))
+    async with Limits(ledger, 1, ACCOUNT) as limited:
+        await until(lambda: limited.take(OTHER) == 0.0)
+        assert limited.take(OTHER) > 0.0
+        limited.give_back(OTHER)
+        assert limited.take(OTHER) == 0.0
+        assert limited.take(OTHER) > 0.0
+
+
+async def test_changes_are_seen_while_messages_go(ledger: Engine, set_limit, campaign):
+    number = campaign('{"rate": "1/h"}')
+    async with Limits(ledger, number, ACCOUNT) as limited:
+        await until(lambda: limited.take(OTHER) == 0.0)
+        assert 0.0 < limited.take(OTHER) <= LONGEST_WAIT
+        with ledger.begin() as connection:
+            connection.execute(text("""UPDATE campaigns SET spec = '{"pacing": {"rate": "50/s"}}'"""))
+        await until(lambda: limited.take(OTHER) == 0.0)
+        with ledger.begin() as connection:
+            connection.execute(text("""UPDATE campaigns SET spec = '{"pacing": {}}'"""))
+        await until(lambda: all(limited.take(OTHER) == 0.0 for _ in range(1000)))
+        set_limit(account_key(ACCOUNT), Limit(rate=2.0))
+        await until(lambda: limited.take(OTHER) > 0.0)
+
+
+async def test_a_daily_cap_holds_over_processes_and_what_is_unused_is_given_back(ledger: Engine, set_limit):
+    set_limit(account_key(ACCOUNT), Limit(per_day=30))
+    async with Limits(ledger, 1, ACCOUNT) as one, Limits(ledger, 2, ACCOUNT) as other:
+        first = await taken(2.5, one, other)
+    async with Limits(ledger, 3, ACCOUNT) as third:
+        second = await taken(1.0, third)
+
+    assert len(first) + len(second) == 30
+    assert rows(ledger, "SELECT sum(n) FROM sent_minutes") == [(30,)]
+
+
+async def test_a_daily_cap_rolls_over_24_hours(ledger: Engine, set_limit):
+    set_limit(account_key(ACCOUNT), Limit(per_day=12))
+    async with Limits(ledger, 1, ACCOUNT) as limited:
+        assert len(await taken(1.5, limited)) == 12
+        rows(ledger, "UPDATE sent_minutes SET minute = minute - interval '23 hours' RETURNING 1")
+        assert await taken(1.5, limited) == []
+        rows(ledger, "UPDATE sent_minutes SET minute = minute - interval '63 minutes' RETURNING 1")
+        assert len(await taken(2.5, limited)) == 12
+
+
+async def test_unused_messages_of_a_cap_are_given_back_when_we_end(ledger: Engine, set_limit):
+    set_limit(account_key(ACCOUNT), Limit(per_day=1000))
+    async with Limits(ledger, 1, ACCOUNT) as limited:
+        assert limited.take(OTHER) == 0.0
+        limited.give_back(OTHER)
+        assert limited.take(OTHER) == 0.0
+
+    assert rows(ledger, "SELECT sum(n) FROM sent_minutes") == [(1,)]
+
+
+async def test_a_warm_up_grows_with_the_days_since_the_first_message(ledger: Engine, campaign):
+    number = campaign('{"warm_up": {"start": 10, "growth": 1.5}}')
+    async with Limits(ledger, number, ACCOUNT) as limited:
+        assert len(await taken(1.5, limited)) == 10
+        rows(
+            ledger,
+            """
+            WITH m AS (UPDATE sent_minutes SET minute = minute - interval '1 day')
+            UPDATE throttles SET began_at = began_at - interval '1 day' RETURNING 1
+            """,
+        )
+        assert len(await taken(2.5, limited)) == 15
+
+
+async def test_a_slow_down_is_seen_by_every_process(ledger: Engine, set_limit):
+    set_limit(domain_key(ACCOUNT, GMAIL), Limit(rate=1000.0))
+    async with Limits(ledger, 1, ACCOUNT) as one, Limits(ledger, 2, ACCOUNT) as other:
+        for _ in range(200):
+            one.answered(GMAIL, ACCEPTED)
+        one.answered(GMAIL, SLOW_DOWN)
+        await until(lambda: bool(rows(ledger, "SELECT 1 FROM throttles WHERE slowed_to IS NOT NULL")))
+        await asyncio.sleep(1.5)
+        times = await taken(2.0, one, other, group=GMAIL)
+        assert other.take(OTHER) == 0.0
+
+    [row] = rows(ledger, "SELECT key, slowed_to, usual_rate, reason FROM throttles WHERE slowed_to > 0")
+    assert row[0] == domain_key(ACCOUNT, GMAIL)
+    assert row[2:] == (1000.0, "421 4.7.28")
+    assert 1.0 <= row[1] <= 110.0  # half of what was really sent
+    assert most_in_a_second(times) <= row[1] + 1000 / 600 * 5 + 1
+
+
+async def test_a_named_wait_is_honoured(ledger: Engine):
+    asked = Receipt(Outcome.DEFERRED, code=454, throttled=True, retry_after=300.0)
+    async with Limits(ledger, 1, ACCOUNT) as one, Limits(ledger, 2, ACCOUNT) as other:
+        assert other.take(OTHER) == 0.0
+        one.answered(OTHER, asked)
+        await until(lambda: one.take(OTHER) > 0.0 and other.take(GMAIL) > 0.0)
+        assert await taken(1.0, one, other) == []
+        rows(ledger, "UPDATE throttles SET pause_until = clock_timestamp() RETURNING 1")
+        await until(lambda: one.take(OTHER) == 0.0 or other.take(OTHER) == 0.0)
+
+
+async def test_deferrals_of_one_recipient_slow_nobody_down(ledger: Engine):
+    async with Limits(ledger, 1, ACCOUNT) as limited:
+        limited.answered(OTHER, Receipt(Outcome.DEFERRED, code=451, status="4.2.0"))
+
+    assert rows(ledger, "SELECT 1 FROM throttles WHERE slowed_to IS NOT NULL") == []
+
+
+async def test_a_broken_account_stops_and_one_message_of_one_process_tries(ledger: Engine):
+    async with Limits(ledger, 1, ACCOUNT) as one, Limits(ledger, 2, ACCOUNT) as other:
+        for limits_of_one in (one, other, one, other, one):
+            assert limits_of_one.take(OTHER) == 0.0
+            limits_of_one.failed(NotSent("relay.example.org, connecting: refused"))
+        await until(lambda: one.take(OTHER) > 0.0 and other.take(OTHER) > 0.0)
+        assert await taken(0.5, one, other) == []
+
+        rows(ledger, "UPDATE throttles SET open_until = clock_timestamp() RETURNING 1")
+        assert len(await taken(2.5, one, other)) == 1
+
+        one.failed(NotSent("relay.example.org, connecting: refused"))
+        other.failed(NotSent("relay.example.org, connecting: refused"))
+        await until(lambda: rows(ledger, "SELECT open_seconds FROM throttles") == [(30.0,)])
+
+        rows(ledger, "UPDATE throttles SET open_until = clock_timestamp() RETURNING 1")
+        trial = asyncio.create_task(taken(3.0, one, other))
+        await asyncio.sleep(2.0)
+        one.connected()
+        assert len(await trial) > 100
+        await until(lambda: other.take(OTHER) == 0.0)
+
+
+async def test_a_connection_that_works_ends_the_row_of_failures(ledger: Engine):
+    async with Limits(ledger, 1, ACCOUNT) as limited:
+        for _ in range(3):
+            for _ in range(4):
+                limited.failed(NotSent("refused"))
+            limited.connected()
+        limited.failed(BrokenOff("it may be this message"))
+        await asyncio.sleep(0.5)
+        assert limited.take(OTHER) == 0.0
+
+    assert rows(ledger, "SELECT sum(failures) FROM throttles WHERE failures > 0") == [(None,)]
+
+
+async def test_a_trial_that_is_given_back_can_be_used_again(ledger: Engine):
+    async with Limits(ledger, 1, ACCOUNT) as limited:
+        for _ in range(5):
+            limited.failed(NotSent("refused"))
+        await until(lambda: limited.take(OTHER) > 0.0)
+        rows(ledger, "UPDATE throttles SET open_until = clock_timestamp() RETURNING 1")
+        await until(lambda: limited.take(OTHER) == 0.0)
+        limited.give_back(OTHER)
+        assert limited.take(OTHER) == 0.0
+        assert limited.take(OTHER) > 0.0
+        limited.answered(OTHER, ACCEPTED)
+        assert limited.take(OTHER) == 0.0
+
+
+async def test_while_the_ledger_is_away_nothing_goes_and_then_it_does_again(ledger: Engine):
+    engine = open_engine(ledger.url.render_as_string(hide_password=False))
+    async with Limits(engine, 1, ACCOUNT) as limited:
+        assert limited.take(OTHER) == 0.0
+        url = engine.url
+        with away(ledger, engine):
+            await until(lambda: limited.take(OTHER) > 0.0)
+            assert await taken(1.0, limited) == []
+        assert url == engine.url
+        await until(lambda: limited.take(OTHER) == 0.0)
+    engine.dispose()
+
+
+@contextlib.contextmanager
+def away(ledger: Engine, engine: Engine):
+    """Take the limits' table away from everybody, as far as this engine can tell."""
     with ledger.begin() as connection:
-        for _ in range(8):
-            throttles.reserve(connection, "campaign:1", rate=1 / 3600, n=1)
-        waits = [throttles.reserve(connection, "campaign:1", rate=50.0, n=1) for _ in range(2)]
-        slower = throttles.reserve(connection, "campaign:1", rate=0.5, n=1)
-
-    assert waits[0] < 0.2  # not the eight hours that were reserved
-    assert 0.0 < waits[1] - waits[0] < 0.2
-    assert slower < 0.2
+        connection.execute(text("ALTER TABLE permit_holders RENAME TO permit_holders_away"))
+    yield
+    with ledger.begin() as connection:
+        connection.execute(text("ALTER TABLE permit_holders_away RENAME TO permit_holders"))
+    engine.dispose()
 
 
-async def test_two_processes_share_one_limit(ledger: Engine):
-    throttles_of_processes = [Throttle(ledger, "campaign:1", 20.0) for _ in range(2)]
+async def test_a_process_that_vanished_holds_up_nobody(ledger: Engine, set_limit):
+    set_limit(account_key(ACCOUNT), Limit(rate=40.0))
+    async with Limits(ledger, 1, ACCOUNT) as one:
+        gone = Limits(ledger, 2, ACCOUNT)
+        await gone.__aenter__()
+        await taken(1.0, one, gone)
+        gone._task.cancel()  # noqa: SLF001 - as a kill would
+        await taken(2.0, one)
+        times = await taken(2.0, one)
+        gone._thread.shutdown()  # noqa: SLF001
 
-    delays = await asyncio.gather(
-        *(throttle.reserve() for throttle in throttles_of_processes for _ in range(20))
-    )
-
-    # Forty permits at twenty a second end no earlier than 39 intervals after the first.
-    assert max(delays) - min(delays) >= 39 / 20 - 0.2
-    assert len({round(delay, 2) for delay in delays}) > 30  # spread evenly, not in bursts
+    assert len(times) > 60
 
 
-async def test_without_a_rate_nobody_waits(ledger: Engine):
-    assert await Throttle(ledger, "campaign:1", None).reserve() == 0.0
+async def test_a_campaigns_own_row_is_not_taken_for_its_accounts(ledger: Engine, campaign):
+    number = campaign('{"rate": "20/s"}')
+    async with Limits(ledger, number, ACCOUNT) as limited:
+        await taken(1.0, limited)
+
+    with ledger.begin() as connection:
+        assert throttles.current(connection, ACCOUNT, number) == []
+    assert campaign_key(number) in {row[0] for row in rows(ledger, "SELECT key FROM throttles")}

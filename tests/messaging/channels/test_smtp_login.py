@@ -1,6 +1,7 @@
 """Certificates are verified, passwords stay secret, and nothing falls back to plaintext."""
 
 import asyncio
+import base64
 import datetime as dt
 import ssl
 
@@ -195,3 +196,62 @@ async def test_a_server_that_is_away_is_waited_for_once_by_a_whole_pool():
 async def test_a_password_never_leaves_this_machine_without_tls():
     with pytest.raises(AccountError, match="never sent without TLS"):
         await verify(SmtpSettings("mail.example.org", 25, "none", username=USERNAME, password=PASSWORD))
+
+
+async def a_token():
+    return PASSWORD
+
+
+async def a_stale_token():
+    return "a stale one"
+
+
+def by_token(server, token, security="none"):
+    return SmtpSettings(HOST, server.port, security, username=USERNAME, access_token=token)
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_an_access_token_logs_in(authority):
+    server = ScriptedSmtp(starttls=a_context(authority), logins=LOGINS, auth_methods="PLAIN XOAUTH2")
+    async with server.running():
+        assert (await verify(by_token(server, a_token, "starttls"))).authenticated
+
+    [login] = [command for command in server.commands if command.startswith("AUTH")]
+    assert base64.b64decode(login.split()[2]) == f"user={USERNAME}\1auth=Bearer {PASSWORD}\1\1".encode()
+
+
+async def test_a_refused_token_is_tried_once_and_told_to_nobody():
+    async with ScriptedSmtp(logins=LOGINS, auth_methods="XOAUTH2").running() as server:
+        account = by_token(server, a_stale_token)
+        with pytest.raises(AccountError, match=r"AUTH: answered 535 5\.7\.8$") as caught:
+            await verify(account)
+
+    assert server.verbs().count("AUTH") == 1
+    assert caught.value.__suppress_context__
+    for secret in (USERNAME, "a stale one", "a_stale_token"):
+        assert secret not in str(caught.value)
+    assert "a_stale_token" not in repr(account)
+
+
+async def test_each_connection_asks_for_a_token():
+    asked = []
+
+    async def token():
+        asked.append(1)
+        return PASSWORD
+
+    async with ScriptedSmtp(logins=LOGINS, auth_methods="XOAUTH2").running() as server:
+        for _ in range(2):
+            await verify(by_token(server, token))
+
+    assert len(asked) == 2
+
+
+async def test_a_token_is_not_shown_to_a_server_that_does_not_take_one():
+    async with ScriptedSmtp(logins=LOGINS).running() as server:
+        with pytest.raises(AccountError, match="XOAUTH2"):
+            await verify(by_token(server, a_token))
+    with pytest.raises(AccountError, match="never sent without TLS"):
+        await verify(SmtpSettings("mail.example.org", 25, "none", username=USERNAME, access_token=a_token))
+
+    assert "AUTH" not in server.verbs()

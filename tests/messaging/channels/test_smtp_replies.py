@@ -2,7 +2,7 @@
 
 import pytest
 
-from messaging.channels.smtp_replies import Phase, Reply, Verdict, judge, named_wait, one_line, receipt
+from messaging.channels.smtp_replies import Phase, Reply, Verdict, judge, named_wait, receipt
 from schemas.states import Outcome
 
 
@@ -40,7 +40,7 @@ def test_a_named_wait_is_read_and_bounded(text, seconds):
     ],
 )
 def test_the_enhanced_status_is_found(code, text, status):
-    assert Reply(code, text).status == status
+    assert Reply(code, [text.encode()]).status == status
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,31 @@ def test_the_enhanced_status_is_found(code, text, status):
         (Phase.DOT, 354, "", Verdict.NONSENSE),
         (Phase.DOT, 421, "", Verdict.DEFERRED),
         (Phase.DOT, 535, "", Verdict.ACCOUNT),
+        (Phase.DOT, 500, "", Verdict.REJECTED),
+        (Phase.CHUNK, 250, "", Verdict.ACCEPTED),
+        (Phase.CHUNK, 502, "", Verdict.NO_CHUNKS),
+        (Phase.CHUNK, 503, "", Verdict.NO_CHUNKS),
+        (Phase.CHUNK, 554, "", Verdict.REJECTED),
+        (Phase.CHUNK, 421, "", Verdict.DEFERRED),
     ],
 )
 def test_a_code_means_what_its_phase_makes_of_it(phase, code, text, verdict):
-    assert judge(phase, Reply(code, text)) is verdict
+    assert judge(phase, Reply(code, [text.encode()])) is verdict
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "throttled"),
+    [
+        (421, "4.7.0 closing", True),
+        (454, "Throttling failure: Maximum sending rate exceeded.", True),
+        (450, "4.7.28 unusual rate", True),
+        (451, "4.3.2 busy", True),
+        (450, "4.2.1 mailbox busy", False),
+        (452, "4.2.2 mailbox full", False),
+    ],
+)
+def test_a_not_now_about_everyone_is_told_from_one_about_the_recipient(code, text, throttled):
+    assert receipt(Verdict.DEFERRED, Reply(code, [text.encode()])).throttled is throttled
 
 
 @pytest.mark.parametrize(
@@ -79,11 +100,11 @@ def test_a_code_means_what_its_phase_makes_of_it(phase, code, text, verdict):
     ],
 )
 def test_the_servers_name_of_a_message_is_kept(text, name):
-    assert receipt(Verdict.ACCEPTED, Reply(250, text)).provider_message_id == name
+    assert receipt(Verdict.ACCEPTED, Reply(250, [text.encode()])).provider_message_id == name
 
 
 def test_a_receipt_keeps_the_words_short_printable_and_on_one_line():
-    reply = Reply(451, one_line([b"gr\xfcn\x00long", b"  in 5 minutes " + b"x" * 1000]))
+    reply = Reply(451, [b"gr\xfcn\x00long", b"  in 5 minutes " + b"x" * 1000])
 
     kept = receipt(Verdict.DEFERRED, reply)
 

@@ -1,9 +1,11 @@
 """A campaign's report tells its figures in Markdown that renders."""
 
+from datetime import UTC, datetime, timedelta, timezone
+
 import pytest
 
-from messaging.reports.markdown import campaign_markdown
-from schemas.report import CampaignReport, Totals
+from messaging.reports.markdown import campaign_markdown, moment
+from schemas.report import CampaignReport, Decision, Slowdown, Totals
 from schemas.states import CampaignState
 
 
@@ -99,8 +101,50 @@ def test_a_finished_campaign_asks_for_nothing(report: CampaignReport):
     assert "unknown:**" not in changed(report, totals=Totals(accepted=1))
 
 
+def test_it_says_what_slows_the_sending_down_until_when_and_why(report: CampaignReport):
+    until = datetime(2027, 3, 20, 15, 5, tzinfo=timezone(timedelta(hours=1)))
+    account = Slowdown(what="smtp-account/main", per_second=None, until=until, reason="421 4.3.2")
+    markdown = changed(
+        report,
+        slowdowns=[
+            Slowdown(what="gmail.com", per_second=12.0, until=until, reason="421 4.7.28"),
+            Slowdown(what="outlook.com", per_second=0.25, until=None, reason="451 4.7.500"),
+            account,
+        ],
+        deferred=300,
+        next_turn_at=until,
+    )
+
+    for line in (
+        "gmail.com slowed to 12/s until 2027-03-20 14:05 UTC because 421 4.7.28",
+        "outlook.com slowed to 15/m because 451 4.7.500",
+        "smtp-account/main stands still until 2027-03-20 14:05 UTC because 421 4.3.2",
+        '300 recipients wait after a "not now"; the next turn is at 2027-03-20 14:05 UTC',
+    ):
+        assert line in markdown.splitlines()
+
+
+def test_a_time_of_today_needs_no_date():
+    assert moment(datetime.now(UTC)) == f"{datetime.now(UTC):%H:%M} UTC"
+
+
+def test_it_tells_who_decided_what(report: CampaignReport):
+    at = datetime(2027, 3, 20, 14, 5, tzinfo=UTC)
+    markdown = changed(report, decisions=[Decision(at=at, who="ada on desk", said="paused: lunch | tea")])
+
+    assert "| 2027-03-20 14:05 UTC | ada on desk | paused: lunch \\| tea |" in markdown.splitlines()
+    assert "Decisions" not in campaign_markdown(report)
+
+
+def test_a_cancelled_campaign_asks_for_nothing(report: CampaignReport):
+    totals = Totals(accepted=1, queued=1, cancelled=3)
+
+    assert "Not done" not in changed(report, state=CampaignState.CANCELLED, totals=totals)
+
+
 def test_it_says_how_to_see_who_is_unknown(report: CampaignReport):
-    assert "**10 unknown:** `outflow report spring-offer` names them." in campaign_markdown(report)
+    told = "`outflow report spring-offer` names them, `outflow resolve spring-offer` decides about them."
+    assert f"**10 unknown:** {told}" in campaign_markdown(report)
     assert "`outflow report 'spring offer'`" in changed(report, campaign="spring offer")
 
 

@@ -14,7 +14,7 @@ from messaging.errors import InputError
 from messaging.storage import audiences, imports
 from messaging.storage.imports import EXTRA_CELLS, write_refused
 from messaging.storage.staging import Staging
-from schemas.contacts import ImportReport, ReadAs, Warned
+from schemas.contacts import ImportReport, ReadColumn, Warned
 from schemas.contract import Check, ContractResult
 
 CONTRACT = ContractResult(
@@ -50,7 +50,7 @@ def an_import(
             "duplicates": 1,
             "reasons": {reason: 1 for _, reason, _ in refused},
             "warnings": [Warned(warning="e-mail: mended", rows=1, first_rows=[2])],
-            "columns": [ReadAs(column=column, role="attribute", how="header") for column in header],
+            "columns": [ReadColumn(column=column, role="attribute", how="header") for column in header],
             "without_consent": 1,
             "contract": CONTRACT,
             "seconds": 1.5,

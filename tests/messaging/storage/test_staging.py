@@ -140,6 +140,55 @@ def test_rows_of_one_address_are_filled_by_the_first_that_says_something(ledger:
     assert ada.attributes == {"City": "Leeds", "Plan": "pro", "Note": "x"}
 
 
+def numbers(ledger: Engine) -> tuple[str | None, str | None]:
+    return only(ledger).phone, only(ledger).attributes.get("Other phones")
+
+
+@pytest.mark.parametrize("on", ["fill", "keep"])
+def test_further_numbers_of_one_address_become_an_attribute(ledger: Engine, on: str):
+    rows = [person(phone=f"+447400{n}") for n in (1, 2, 1, 3)]
+
+    load(ledger, *rows, person(), on=on)
+
+    assert numbers(ledger) == ("+4474001", "+4474002; +4474003")
+
+
+def test_a_number_that_the_ledger_did_not_know_is_added_once(ledger: Engine):
+    load(ledger, person(phone="+4474001", City="Leeds"))
+    load(ledger, person(phone="+4474002", City="York"))
+    assert numbers(ledger) == ("+4474001", "+4474002")
+    with ledger.begin() as connection:
+        before = connection.execute(text("SELECT xmin, * FROM contacts")).all()
+
+    load(ledger, person(phone="+4474002"), person(phone="+4474001"))
+    with ledger.begin() as connection:
+        assert connection.execute(text("SELECT xmin, * FROM contacts")).all() == before
+    load(ledger, person(phone="+447400"), person(phone="+4474001"), person(phone="+4474003"))
+
+    assert numbers(ledger) == ("+4474001", "+4474002; +447400; +4474003")
+    assert only(ledger).attributes["City"] == "Leeds"
+
+
+def test_several_numbers_of_a_contact_that_had_none_are_all_kept(ledger: Engine):
+    load(ledger, person())
+    load(ledger, person(phone="+4474002"), person(phone="+4474001"))
+
+    assert numbers(ledger) == ("+4474002", "+4474001")
+
+
+def test_rows_of_which_something_was_not_taken_are_counted(ledger: Engine):
+    rows = [
+        person(name="Ada", City="Leeds"),
+        person(name="Ada", City="York"),
+        person(Plan="pro"),
+        person(name="A."),
+        person("bo@example.org", City="Leeds"),
+    ]
+
+    assert load(ledger, *rows).differing == 2
+    assert load(ledger, *rows, on="update", audience="others").differing == 0
+
+
 def test_with_update_the_last_that_says_something_wins_over_the_file_and_the_ledger(ledger: Engine):
     load(ledger, person(name="A.", country="GB", time_zone="Europe/London", City="Leeds", Plan="free"))
 
@@ -181,7 +230,7 @@ def test_with_keep_known_contacts_stay_as_they_are_and_join(ledger: Engine):
         audience="others",
     )
 
-    assert merged == Merged(imported=2, new=1, duplicates=1, refused={}, without_consent=2)
+    assert merged == Merged(imported=2, new=1, duplicates=1, refused={}, without_consent=2, differing=1)
     found = contacts(ledger)
     assert found["ada@example.org"] == before
     assert found["bo@example.org"].attributes == {"City": "Leeds", "Plan": "free"}

@@ -311,3 +311,29 @@ def test_a_row_with_a_million_cells_is_refused_alone():
     found = rows(b"a,b\n1,2\n" + b"3," * 1_000_000 + b"\n4,5\n")
 
     assert [(number, flaw) for number, _, _, flaw in found] == [(2, None), (3, "too many cells"), (4, None)]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_quotes_behind_a_space_are_quotes_where_the_file_writes_them_so(end: str):
+    lines = [
+        '"E-mail", "Name", "City"',
+        '"ada@example.org", "Lovelace, Ada", "St. ""James"""',
+        "bob@example.org, Bob,",
+    ]
+    lines += ['"cy@example.org", "Two', 'Lines", "York"'] * 3_000
+
+    found = reading(end.join(lines))
+
+    assert found.layout.header == ["E-mail", "Name", "City"]
+    first, second, third, *rest = [row[:-2] for chunk in found.chunks for row in chunk.iter_rows()]
+    assert first == (2, "ada@example.org", "Lovelace, Ada", 'St. "James"')
+    assert (second[1], second[2].strip()) == ("bob@example.org", "Bob")
+    assert third == (4, "cy@example.org", f"Two{end}Lines", "York")
+    assert {row[1:] for row in rest} == {third[1:]}
+    assert len(rest) == 2_999
+
+
+def test_a_space_before_a_quote_inside_a_cell_changes_nothing():
+    content = 'Name,Note\n"said, ""x"", then",1\n2, "y" z\n'
+
+    assert cells(content) == [['said, "x", then', "1"], ["2", ' "y" z']]

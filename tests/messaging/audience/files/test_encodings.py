@@ -123,10 +123,34 @@ def test_an_encoding_that_is_none_is_refused(encoding: str):
         reading(b"Name,City\nAda,London\n", encoding)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "shift_jis", "euc_kr"])
-def test_an_encoding_that_is_not_the_files_is_refused(encoding: str):
-    with pytest.raises(InputError, match=r"people\.csv is not in"):
-        reading((SPANISH + SPANISH).encode("cp1252"), encoding)
+@pytest.mark.parametrize(
+    ("written", "given", "place"),
+    [
+        ("cp1252", "utf-8", "byte 14, in line 2"),
+        ("cp1252", "shift_jis", "byte 1"),
+        ("cp1252", "euc_kr", "byte 1"),
+        ("utf-8", "utf_32", "byte 1, in line 1"),
+        ("utf-8", "utf-32-be", "byte 1, in line 1"),
+        ("utf-8", "utf-16", "byte 1, in line 1"),
+        ("utf-8", "utf-16-be", "byte 1, in line 1"),
+        ("utf-16-le", "utf-16-be", "byte 1, in line 1"),
+        ("utf-16", "cp1252", "byte 1, in line 1"),
+        ("utf-16", "utf_32", "byte 1, in line 1"),
+        ("utf-16-le", "utf-8", "byte 27, in line 2"),
+    ],
+)
+def test_an_encoding_that_is_not_the_files_is_refused_with_the_place_and_what_it_looks_like(
+    written: str, given: str, place: str
+):
+    looks = "utf-16-le" if written == "utf-16" else written
+
+    with pytest.raises(InputError, match=rf"people\.csv is not in .*{place}.* looks like {looks}\. Leave"):
+        reading((SPANISH + SPANISH).encode(written), given)
+
+
+@pytest.mark.parametrize("written", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+def test_the_order_of_wide_characters_need_not_be_said(written: str):
+    assert text_of(SPANISH.encode(written), written[:6]) == SPANISH
 
 
 def test_a_stream_that_cannot_be_read_twice_is_looked_at_as_far_as_it_says_nothing():

@@ -46,7 +46,9 @@ def test_a_line_of_a_thousand_recipients_loses_none():
     ids=["letters", "at signs", "halves", "dots", "digits", "brackets"],
 )
 def test_a_line_made_to_take_for_ever_has_nobody(line):
-    assert list(find_people([line, "ada@example.org"], "ES"))[-1].email == "ada@example.org"
+    found = list(find_people([line, "ada@example.org"], "ES", attempts=True))
+    assert found[-1].email == "ada@example.org"
+    assert all(person.is_attempt for person in found[:-1])
 
 
 def _read(content, region=None, encoding=None):
@@ -63,8 +65,8 @@ def test_a_text_file_is_read_as_rows_of_name_e_mail_and_phone():
     assert reading.layout.encoding == "cp1252"
     [rows] = reading.chunks
     assert rows.drop("extra", "flaw").rows() == [
-        (1, "Ángel Núñez", "a@example.es", None),
-        (2, None, None, "+34600123456"),
+        (3, "Ángel Núñez", "a@example.es", None),
+        (4, None, None, "+34600123456"),
     ]
 
 
@@ -83,3 +85,45 @@ def test_lines_stay_whole_across_blocks_of_the_file():
 def test_a_text_with_nobody_in_it_is_refused_with_a_hint():
     with pytest.raises(InputError, match="need --region"):
         _read(b"call 600 123 456")
+
+
+def _rows(content: str, region: str | None = None) -> list[tuple]:
+    return [row[:4] for chunk in _read(content.encode(), region).chunks for row in chunk.iter_rows()]
+
+
+def test_what_was_meant_as_an_address_or_a_number_is_not_lost():
+    text = """Hello all,
+please write to ada@example.org or, if she is out, to Bob <bob@@example.org>.
+Cy: cy@example
+Di: di @ example.org
+Eve's number is 0171 12345678 and Fay's +49 171
+Twitter: @outflow, meet @ noon, https://example.net/@gus, fax 0171 1234567
+Order no. 12345678 of 2026-03-04, IBAN DE89 3704 0044 0532 0130 00, EUR 1.000.000
+a@b@example.org
+"""
+
+    assert _rows(text) == [
+        (2, None, "ada@example.org", None),
+        (3, None, "bob@@example.org", None),
+        (4, None, "cy@example", None),
+        (5, None, "di @ example.org", None),
+        (6, None, None, "0171 12345678"),
+        (8, None, "a@b@example.org", None),
+    ]
+
+
+def test_only_people_are_found_in_pasted_text():
+    assert [
+        found.email for found in parse_text("ada@example.org\nbob@@example.org\n0171 12345678", None)
+    ] == ["ada@example.org"]
+
+
+def test_rows_of_free_text_are_called_by_their_lines():
+    assert [row[0] for row in _rows("\nada@example.org bob@example.org\n\n\ncy@example.org\n")] == [2, 3, 5]
+
+
+def test_a_text_of_nothing_but_attempts_says_where_the_first_is():
+    with pytest.raises(
+        InputError, match="what comes nearest is in line 3; numbers without a country code need"
+    ):
+        _read(b"Hello\n\nada@@example.org\n")

@@ -170,7 +170,7 @@ REFUSED = {
     "cut off within its directory": (lambda: _xlsx()[:-30], "damaged"),
     "a byte changed": (lambda: _xlsx().replace(_zipped_sheet(), _zipped_sheet()[::-1]), "damaged"),
     "cell that no sheet has": (lambda: _with_cell("ZZZZZ99999999999"), "cannot be read as a workbook"),
-    "cell far below its row": (lambda: _with_cell("XFD999999", 4), "needs more than 1 GB of memory"),
+    "cell far below its row": (lambda: _with_cell("XFD999999", 4), "needs more than a gigabyte of memory"),
     "empty": (lambda: _xlsx([]), "is empty"),
     "header only": (lambda: _xlsx(ROWS[:1]), "has a header but no rows"),
     "16,384 columns": (lambda: _xlsx([[f"c{i}" for i in range(16_384)]] * 3), "has 16,384 columns"),

@@ -170,8 +170,8 @@ def test_whoever_fails_leaves_no_process(a_large_file: Path):
 @pytest.mark.parametrize(
     ("number", "says"),
     [
-        (signal.SIGKILL, r"people\.csv needs more than 1 GB"),
-        (signal.SIGABRT, r"people\.csv needs more than 1 GB"),
+        (signal.SIGKILL, r"people\.csv needs more than a gigabyte"),
+        (signal.SIGABRT, r"people\.csv needs more than a gigabyte"),
         (signal.SIGSEGV, r"the reader of people\.csv crashed"),
     ],
 )
@@ -219,9 +219,10 @@ def test_a_reader_ends_with_the_process_that_asked_for_it(a_large_file: Path):
 
 GREEDY = """
 import sys
-from messaging.audience.files import child
+from messaging.audience.files import bounds
 
-child._bound()
+bounds.bound_process()
+{}
 held = []
 while True:
     held.append(bytearray(50 << 20))
@@ -229,8 +230,12 @@ while True:
 """
 
 
-def test_the_reader_has_a_gigabyte_and_no_more():
-    done = subprocess.run([sys.executable, "-c", GREEDY], capture_output=True, check=False, timeout=60)
+@pytest.mark.parametrize(
+    ("allowed", "least", "most"), [("", 900, 1_024), ("bounds.allow_large_sheet()", 1_900, 2_048)]
+)
+def test_the_reader_has_a_gigabyte_and_for_a_full_sheet_another(allowed: str, least: int, most: int):
+    code = GREEDY.format(allowed)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
 
     assert b"MemoryError" in done.stderr
-    assert 900 < 50 * int(done.stdout.split()[-1]) <= 1_024
+    assert least < 50 * int(done.stdout.split()[-1]) <= most

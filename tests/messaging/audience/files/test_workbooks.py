@@ -208,6 +208,13 @@ def test_a_large_sheet_comes_in_chunks_without_a_gap():
     assert chunks[1].row(-1) == (count + 1, f"n{count + 1}@example.org", None, None)
 
 
+def test_a_sheet_of_more_cells_than_can_be_held_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(workbooks, "MAX_CELLS", 9)
+
+    with pytest.raises(InputError, match=r"sheet 'Sheet' of .* has more than 9 cells: save it as CSV"):
+        _read(_saved(_xlsx(*[["Name", "Email"]] * 5)))
+
+
 def _several_sheets():
     workbook = _xlsx(["Read me"], ["Figures as of March"], title="Cover")
     for title, state in (("Old", "hidden"), ("Kunden", "visible"), ("Sums", "visible")):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from messaging.audience.columns import Columns
 from messaging.audience.files.layout import row_schema
 from messaging.audience.judging import Basis, judge
-from messaging.audience.merging import contacts_of, refused_of
+from messaging.audience.staging import contacts_of, refused_of
 from messaging.storage.staging import CONTACT_FIELDS
 from schemas.reasons import Reason
 from tests.messaging.audience import row_loop

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, select, text
 
-from messaging.audience import filters
 from messaging.errors import InputError
+from messaging.storage import filters
 from messaging.storage.tables import contacts
 
 BLANK = " \t\n\r\f\v\xa0"

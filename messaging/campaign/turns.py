@@ -1,0 +1,102 @@
+"""Whose turn is next: due attempts in order, each as soon as its limits allow."""
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Final
+
+from messaging.campaign.ledger import BatchLedger
+from messaging.campaign.paging import DueAttempts
+from messaging.campaign.provider_groups import provider_group
+from messaging.campaign.throttle import Limits
+from messaging.storage.attempts import Answer, Attempt
+from schemas.states import AttemptState
+
+LONGEST_HOLD: Final = 10.0  # seconds; who must wait longer goes back, so that nothing is held for them
+_MOST_HELD: Final = 500  # attempts in memory while their provider's limit lets others past
+
+
+class Turns:
+    """The attempts of one batch, handed to whichever connection is free.
+
+    An attempt whose provider group is at its limit waits here while others go past.
+    """
+
+    def __init__(
+        self, due: DueAttempts, limits: Limits, ledger: BatchLedger, stopping: asyncio.Event
+    ) -> None:
+        """Nothing is fetched yet."""
+        self._due = due
+        self._limits = limits
+        self._ledger = ledger
+        self._stopping = stopping
+        self._held: dict[str, deque[Attempt]] = {}
+        self._count = 0
+        self._all_read = False
+
+    def ready(self) -> tuple[Attempt, str] | None:
+        """Return an attempt that may go this moment, with its provider group; None: nobody may, just now."""
+        if self._stopping.is_set() or self._limits.closed_for() > 0:
+            return None
+        for group in self._held:
+            if self._limits.take(group) == 0:
+                return self._pop(group), group
+        while self._count < _MOST_HELD and (attempt := self._due.ready()) is not None:
+            group = provider_group(attempt.address)
+            if group not in self._held and self._limits.take(group) == 0:
+                return attempt, group
+            self._hold(group, attempt)
+        return None
+
+    async def next(self) -> tuple[Attempt, str] | None:
+        """Wait for the next attempt that may go; None: nobody is left for now, or we are to stop."""
+        while not self._stopping.is_set():
+            if (found := self.ready()) is not None:
+                return found
+            wait = self._limits.closed_for()
+            if wait == 0:
+                if self._count < _MOST_HELD and not self._all_read:
+                    if (attempt := await self._due.next()) is not None:
+                        self._hold(provider_group(attempt.address), attempt)
+                    else:
+                        self._all_read = True
+                    continue
+                if not self._count:
+                    return None
+                wait = self._put_off()
+            if wait > LONGEST_HOLD:
+                return None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._stopping.wait()
+        return None
+
+    def give_back(self, attempt: Attempt, group: str) -> None:
+        """Take back one that was handed out and not sent."""
+        self._limits.give_back(group)
+        self._held.setdefault(group, deque()).appendleft(attempt)
+        self._count += 1
+
+    def _hold(self, group: str, attempt: Attempt) -> None:
+        self._held.setdefault(group, deque()).append(attempt)
+        self._count += 1
+
+    def _pop(self, group: str) -> Attempt:
+        attempt = self._held[group].popleft()
+        if not self._held[group]:
+            del self._held[group]
+        self._count -= 1
+        return attempt
+
+    def _put_off(self) -> float:
+        """Send those back who must wait long; return the shortest wait of the others."""
+        shortest: float | None = None
+        for group in list(self._held):
+            wait = self._limits.paused_for(group)
+            if wait > LONGEST_HOLD:
+                for attempt in self._held.pop(group):
+                    self._count -= 1
+                    self._ledger.record(Answer(attempt.id, AttemptState.QUEUED, wait=wait))
+            else:
+                shortest = wait if shortest is None else min(shortest, wait)
+        return shortest or 0.0

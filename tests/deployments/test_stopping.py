@@ -1,0 +1,88 @@
+"""Told to stop, a sender has every answer heard, gives its batches back and is gone in some seconds."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from prefect.client.orchestration import PrefectClient
+from sqlalchemy import Engine
+
+from tests.deployments.conftest import (
+    add_account,
+    finished,
+    installed,
+    launched,
+    sending_process,
+    surrounded,
+    wait_for,
+)
+from tests.faults.crowds import crowd, held, judged, states
+from tests.faults.sink import Sink
+
+RECIPIENTS = 2000
+GRACE = 8  # seconds; docker stop grants 10
+
+# Prefect's client leaves sockets to the garbage collector when a loop ends.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+def check_everyone_was_heard(ledger: Engine, sink: Sink) -> None:
+    counts = judged(states(ledger), sink.copies())
+    assert set(counts) == {"accepted", "queued"}  # nothing unknown, nothing left dispatched
+    assert counts["accepted"] == sink.copies().total() < RECIPIENTS
+    assert held(ledger) == 0
+
+
+def test_a_command_told_to_stop_by_its_surroundings(
+    ledger: Engine, sink: Sink, begin, definition: Callable[..., str]
+):
+    crowd(ledger, RECIPIENTS)
+    sender = begin("send", definition(rate="400/s"))
+    wait_for(sink, RECIPIENTS // 4, sender)
+    sender.terminate()
+    _, said = sender.communicate(timeout=GRACE)
+
+    assert sender.returncode == 130
+    assert "outflow retry 'faults'" in said
+    check_everyone_was_heard(ledger, sink)
+
+
+async def test_a_workers_flow_run_told_to_stop(ledger: Engine, sink: Sink, prefect: PrefectClient, launch):
+    crowd(ledger, RECIPIENTS)
+    run = await launch("400/s")
+    while sink.received() < RECIPIENTS // 4:  # noqa: ASYNC110 - another process counts
+        await asyncio.sleep(0.01)
+    sender = sending_process(ledger)
+    os.kill(sender.pid, signal.SIGTERM)
+    told_at = time.monotonic()
+    while sender.is_running():
+        await asyncio.sleep(0.05)
+        assert time.monotonic() < told_at + GRACE
+
+    check_everyone_was_heard(ledger, sink)
+    ended = await finished(prefect, run)
+    assert not ended.state.is_completed()
+
+
+@pytest.mark.xfail(strict=True, reason="a worker that is told to stop kills its flow runs at once")
+async def test_a_whole_installation_told_to_stop(
+    ledger: Engine, sink: Sink, mail_port: int, database_url: str, tmp_path: Path
+):
+    crowd(ledger, RECIPIENTS)
+    with installed(surrounded(tmp_path, database_url, tmp_path)) as one:
+        account = add_account(one.environment, "own", mail_port, 8)
+        async with PrefectClient(api=one.api_url) as client:
+            await launched(client, account, "100/s")
+        while sink.received() < RECIPIENTS // 10:  # noqa: ASYNC110 - another process counts
+            await asyncio.sleep(0.01)
+        sender = sending_process(ledger)
+        one.process.terminate()
+        gone, _ = await asyncio.to_thread(psutil.wait_procs, [sender], GRACE)
+
+    assert gone
+    check_everyone_was_heard(ledger, sink)
