@@ -28,13 +28,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HOST = "127.0.0.1"
 CONNECTIONS = 8
-BARS = {
+BARS: dict[str, dict[str, tuple[float, float | None]]] = {
     "sink": {"smtp-source": (1.3, 0.85)},
     "postfix": {"smtp-source": (0.9, None)},
     "far": {"aiosmtplib": (3.7, None)},
@@ -228,7 +229,7 @@ async def plain_aiosmtplib(port: int, count: int) -> dict[str, float]:
     return await timed(count, work)
 
 
-CLIENTS: dict[str, Callable[[int, int], Awaitable[dict[str, float]]]] = {
+CLIENTS: dict[str, Callable[[int, int], Coroutine[Any, Any, dict[str, float]]]] = {
     "ours": ours,
     "no-lookahead": ours_without_lookahead,
     "chunks": ours_by_chunks,

@@ -24,6 +24,7 @@ _NOTHING_SENT_HOME = {
 }
 
 _RUNS = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": "tasks.console.ConsoleHandler",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "messaging",  # our log lines reach the run's page
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # `outflow check` logs too, outside of any run
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # a server that is away for a minute does not fail a finished run

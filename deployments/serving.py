@@ -13,11 +13,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import psutil
+
 from messaging.errors import InputError, MessagingError
 
 _NOTE = "up.json"  # in Outflow's folder: where the server that `outflow up` started listens
 _STARTUP_SECONDS = 180.0
 _STOP_SECONDS = 15.0
+_RUNS_STOP_SECONDS = 8.0  # docker stop grants 10
 
 
 def choose_server(home: Path, say: Callable[[str], None]) -> None:
@@ -100,7 +103,23 @@ def _noted(home: Path, api_url: str) -> Iterator[None]:
 async def worker(pool: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a process worker of that pool while the block runs."""
     async with _process(["worker", "start", "--pool", pool, "--type", "process"], {}) as process:
-        yield process
+        try:
+            yield process
+        finally:
+            await asyncio.to_thread(_stop_runs, process.pid)
+
+
+def _stop_runs(worker_pid: int) -> None:
+    """Let the worker's flow runs hear the answers to what they have in flight.
+
+    A worker that is told to stop kills its runs at once.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        runs = psutil.Process(worker_pid).children(recursive=True)
+        for run in runs:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                run.terminate()
+        psutil.wait_procs(runs, timeout=_RUNS_STOP_SECONDS)
 
 
 @asynccontextmanager

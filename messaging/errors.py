@@ -3,7 +3,10 @@
 Texts name ids, files and accounts, never addresses: Prefect stores them.
 """
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from messaging.channels.base import Receipt
 
 
 class MessagingError(Exception):
@@ -49,6 +52,8 @@ class NotSent(MessagingError):
     """The provider gave no answer and nothing was handed over; calling again is safe."""
 
     retryable = True
+    throttle: "Receipt | None" = None
+    """What the provider said, when it asked us to slow down."""
 
 
 class BrokenOff(NotSent):

@@ -11,6 +11,7 @@ from prefect.tasks import exponential_backoff
 from messaging.campaign import sending
 from messaging.campaign.finding import campaign_numbered
 from messaging.campaign.sending import CampaignRun
+from messaging.campaign.turns import LONGEST_HOLD
 from messaging.campaign.working import next_work
 from messaging.storage.engine import engine
 from schemas.report import BatchReport
@@ -61,7 +62,8 @@ async def send_batch_runs(run: CampaignRun, numbers: list[int]) -> None:
 
     async def send(number: int) -> None:
         async with turns:
-            await send_batch(run, number)
+            if not run.halted and run.limits.closed_for() <= LONGEST_HOLD:
+                await send_batch(run, number)
 
     failures = await asyncio.gather(*(send(number) for number in numbers), return_exceptions=True)
     for failure in failures:

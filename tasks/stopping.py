@@ -6,6 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def cancel_once(task: "asyncio.Task[object]") -> None:
+    """Cancel a task unless it has been told before: a second cancel would cut its last answers off."""
+    if not task.cancelling():
+        task.cancel()
+
+
 @contextmanager
 def stopping_gracefully() -> Iterator[None]:
     """On SIGTERM cancel the task that runs the block, and nothing else.
@@ -20,7 +26,7 @@ def stopping_gracefully() -> Iterator[None]:
         yield
         return
     try:
-        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        loop.add_signal_handler(signal.SIGTERM, cancel_once, task)
     except (RuntimeError, ValueError):  # not the main thread: signals do not come here
         yield
         return

@@ -12,7 +12,7 @@ from types import FrameType
 INTERVAL = 0.001  # seconds of CPU time; the kernel rounds it up to its own tick, 4 ms at most
 
 CAMPAIGN = {  # modules of messaging/campaign; what is not named here is the send loop
-    "rendering": "rendering templates skeleton bodies headers merge_fields pieces plain_text",
+    "rendering": "rendering templates skeleton bodies headers merge_fields pieces expressions plain_text",
     "limits": "throttle permits provider_groups slowing",
     "ledger": "ledger",
 }

@@ -9,7 +9,7 @@ from messaging.storage.attempts import Answer, Attempt
 from schemas.states import AttemptState, Outcome
 
 MOST_TRIES: Final = 5  # definite "not now" answers before we give up on a recipient
-MOST_TRIES_THROTTLED: Final = 30  # about a day, when the "not now" is not about the recipient
+MOST_DELAYS: Final = 30  # about a day: "not now" that is not about the recipient, or a broken connection
 FIRST_WAIT: Final = 60.0  # seconds; doubles with each try, unless the provider names a wait
 FIRST_WAIT_BROKEN_OFF: Final = 2.0  # seconds; four times as long with each try
 LONGEST_WAIT: Final = 3600.0
@@ -21,14 +21,15 @@ def answered(attempt: Attempt, receipt: Receipt, seconds_left: float | None = No
     A "not now" comes back later, at most so many times, and not after `seconds_left`, the time until the
     campaign's deadline (None: it has none): then it is `rejected` as given up, with the last answer.
     """
+    deferred = receipt.outcome is Outcome.DEFERRED
     state = AttemptState.ACCEPTED if receipt.outcome is Outcome.ACCEPTED else AttemptState.REJECTED
     reason = receipt.reply if receipt.code is None else None  # without a code the words are ours
     wait = None
-    if receipt.outcome is Outcome.DEFERRED:
-        most = MOST_TRIES_THROTTLED if receipt.throttled else MOST_TRIES
-        wait = backoff(attempt.tries, receipt.retry_after)
+    if deferred:
+        tries, most = (attempt.tries, MOST_TRIES) if not receipt.throttled else (attempt.delays, MOST_DELAYS)
+        wait = backoff(tries, receipt.retry_after)
         said = f"{receipt.code or ''} {receipt.status or ''}".strip()
-        if attempt.tries + 1 >= most:
+        if tries + 1 >= most:
             reason = f"gave up after {most} tries: {said}"
         elif seconds_left is not None and wait > seconds_left:
             reason = f"gave up at the campaign's deadline: {said}"
@@ -43,17 +44,18 @@ def answered(attempt: Attempt, receipt: Receipt, seconds_left: float | None = No
         reason=reason,
         provider_message_id=receipt.provider_message_id,
         wait=wait if state is AttemptState.QUEUED else None,
-        counts=receipt.outcome is Outcome.DEFERRED,
+        counts=deferred and not receipt.throttled,
+        delays=receipt.throttled,
     )
 
 
 def broken_off(attempt: Attempt, error: BrokenOff) -> Answer:
     """Put off the next turn of a message that the connection broke over."""
-    if attempt.tries + 1 >= MOST_TRIES_THROTTLED:
-        reason = f"gave up after {MOST_TRIES_THROTTLED} tries: {error}"
+    if attempt.delays + 1 >= MOST_DELAYS:
+        reason = f"gave up after {MOST_DELAYS} tries: {error}"
         return Answer(attempt.id, AttemptState.REJECTED, reason=reason)
-    wait = min(LONGEST_WAIT, FIRST_WAIT_BROKEN_OFF * 4**attempt.tries)
-    return Answer(attempt.id, AttemptState.QUEUED, wait=wait, counts=True)
+    wait = min(LONGEST_WAIT, FIRST_WAIT_BROKEN_OFF * 4**attempt.delays)
+    return Answer(attempt.id, AttemptState.QUEUED, wait=wait, delays=True)
 
 
 def backoff(tries: int, asked: float | None) -> float:

@@ -1,95 +1,147 @@
 """Bodies: the text of a part as the lines that travel, plain or quoted-printable (RFC 2045 6.7).
 
-Quoted-printable works line by line, and a soft line break may stand anywhere in a line. So the lines that a
-template writes for everybody are encoded once, and per recipient only the lines with a value are; of a very
-long line, only the neighbourhood of its values.
+Quoted-printable works line by line, and a soft line break may stand anywhere in a line. So what a template
+says is encoded once for all contacts to whom it says the same, with soft line breaks around the values that
+stand in long lines, and per recipient only the short lines with a value are put together.
 """
 
 import re
 from binascii import b2a_qp
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from messaging.campaign.pieces import Pieces
 
 BOUNDARY_START: Final = "=_"
 """How a boundary begins: quoted-printable and base64 never hold it; a body that does is not sent plain."""
 
 _MAX_LINE: Final = 76  # RFC 2045 6.7 (5)
-_NEAR: Final = 30  # characters beside a value that are encoded with it
-_LONG: Final = 4 * _NEAR  # a stretch of text longer than this is cut where no line ends
+_LONG: Final = 24  # text beside a value longer than this is cut where no line ends, to leave the value room
+_NEAR: Final = 5  # characters of it that stay in the line of the value
+_MAX_OUTLINES: Final = 500  # remembered: conditions can make as many of a template as there are contacts
+_ONE_VALUE: Final = (None,)  # the texts of a body of nothing else
+_END: Final = "\r\n"
+_BREAK: Final = "=\r\n"
 _ENDS: Final = {" ": "=20", "\t": "=09"}  # blanks that end a line are lost on the way
 
 _UNSENDABLE = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\ud800-\udfff]")  # NUL and the like
 
 
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """A template's own text between two values, with all that can be encoded before they are known."""
+class _Line(NamedTuple):
+    """A line with one value; the next value has another line, as a soft line break goes between them."""
 
-    head: str
-    """Ends the line of the value before; escaped. All of a text too short to be cut."""
-    lines: str | None
-    """The encoded lines that follow, or None when the text was not cut."""
-    tail: str = ""
-    """Begins the line of the value after; escaped."""
-    broken: bool = False
-    """Whether a soft line break follows the head."""
+    before: str
+    after: str
+    broken: bool
+    """Whether a soft line break ends it."""
+    rest: str
+    """Its end, and the encoded lines up to the one with the next value."""
+
+
+class _Outline:
+    """What a template says around its values, encoded."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        """Encode these texts; between each two of them is a value."""
+        self.may_be_plain = all(map(_travels_plain, texts))
+        self._texts = [""] * (2 * len(texts) - 1)
+        self._texts[::2] = texts
+        first, *others = texts
+        self._lines: list[_Line] = []
+        self._first, before = _ahead(first if others else _ended(first))
+        ending = others.pop() if others else None
+        for text in others:
+            before = self._close(before, text)
+        self._last = before if ending == "" else None  # it stands before the value that ends the text
+        self.ends_with_value = self._last is not None
+        if ending:
+            self._close(before, _ended(ending))
+
+    def filled(self, values: list[str]) -> str:
+        """Return the text with these values."""
+        texts = self._texts.copy()
+        texts[1::2] = values
+        return "".join(texts)
+
+    def quoted(self, values: list[str]) -> str:
+        """Return the quoted-printable lines with these values, which are escaped already."""
+        encoded = [self._first]
+        for (before, after, broken, rest), value in zip(self._lines, values, strict=False):
+            line = before + value + after
+            if len(line) < _MAX_LINE and line.isprintable() and (line[-1:] > " " or broken):
+                encoded += (line, rest)
+            else:
+                encoded += (_wrapped(line, broken=broken), rest)
+        if self._last is not None:
+            encoded += (_wrapped((self._last + values[-1]).removesuffix("\n")), _END)
+        return "".join(encoded)
+
+    def _close(self, before: str, text: str) -> str:
+        """End a line with a value in the text behind it; return what begins the next one."""
+        end = text.find("\n")
+        broken = end < 0 or end > _LONG
+        if broken:
+            end = len(text) if len(text) <= _LONG else _NEAR
+        ahead, tail = _ahead(text[end if broken else end + 1 :])
+        self._lines.append(_Line(before, _escaped(text[:end]), broken, (_BREAK if broken else _END) + ahead))
+        return tail
 
 
 class Body:
     """Encodes one part's body for recipient after recipient."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        """Encode the texts that the template writes for everybody; another text is encoded when it comes."""
-        clean = {text for text in texts if not _UNSENDABLE.search(text)}
-        self._cuts = {text: _cut(text) for text in clean}
-        self._never_plain = {text for text in clean if not _travels_plain(text)}
+    def __init__(self) -> None:
+        """Begin without an outline: the first message makes it."""
+        self._outlines: dict[tuple[str | None, ...], _Outline] = {}
 
-    def encode(self, pieces: list[str]) -> tuple[bytes, bytes]:
+    def encode(self, pieces: Pieces) -> tuple[bytes, bytes]:
         """Return the transfer encoding and the lines, each ended by CRLF, of the text that the pieces make.
 
         Plain when all lines are short and ASCII, else quoted-printable; relays may refuse 8bit.
         """
-        text = "".join(pieces)
-        if "\r" in text:  # it may be half of a line end, and the other half in the next piece
-            text = text.replace("\r\n", "\n").replace("\r", "\n")
-            pieces = [text]
-        if self._never_plain.isdisjoint(pieces) and _travels_plain(text):
-            text = "".join([piece if piece in self._cuts else _sendable(piece) for piece in pieces])
-            return b"7bit", (text.removesuffix("\n") + "\n").replace("\n", "\r\n").encode()
-        return b"quoted-printable", self._quoted(pieces).encode()
+        texts, values = pieces
+        together = "".join(values)
+        printable = together.isprintable()
+        if not printable:
+            if "\r" in together:  # it may be half of a line end, and the other half in the next piece
+                return self._at_once(pieces.joined().replace("\r\n", "\n").replace("\r", "\n"))
+            values = [_sendable(value) for value in values]
+        outline = self._outlines.get(texts) or self._learn(texts)
+        if outline.may_be_plain and _travels_plain(text := outline.filled(values)):
+            return b"7bit", _ended(text).replace("\n", _END).encode()
+        if outline.ends_with_value and not values[-1] and texts != _ONE_VALUE:
+            return self._at_once(pieces.joined())  # what comes before may have ended the last line
+        if not (printable and together.isascii() and "=" not in together):
+            values = [_escaped(value) for value in values]
+        return b"quoted-printable", outline.quoted(values).encode()
 
-    def _quoted(self, pieces: list[str]) -> str:
-        cuts = self._cuts
-        encoded: list[str] = []
-        line: list[str] = []
-        for piece in pieces:
-            cut = cuts.get(piece)
-            if cut is None:
-                line.append(_escaped(piece))
-                continue
-            line.append(cut.head)
-            if cut.lines is not None:
-                encoded += (_wrapped("".join(line), broken=cut.broken), cut.lines)
-                line = [cut.tail]
-        rest = "".join(line)
-        if rest or not encoded:
-            encoded.append(_wrapped(rest.removesuffix("\n")))
-        return "".join(encoded)
+    def _at_once(self, text: str) -> tuple[bytes, bytes]:
+        return self.encode(Pieces(_ONE_VALUE, [text]))
+
+    def _learn(self, texts: tuple[str | None, ...]) -> _Outline:
+        joined = [""]
+        for text in texts:
+            if text is None:
+                joined.append("")
+            else:
+                joined[-1] += _sendable(text)
+        if len(self._outlines) >= _MAX_OUTLINES:
+            self._outlines.clear()
+        self._outlines[texts] = outline = _Outline(joined)
+        return outline
 
 
-def _cut(text: str) -> _Cut:
-    """Cut a text at its first and its last newline, or within a long line."""
-    first, last = text.find("\n"), text.rfind("\n")
-    broken = (len(text) if first < 0 else first) > _LONG
-    if first < 0 and not broken:
-        return _Cut(_escaped(text), None)
-    breaks = len(text) - last > _LONG
-    head, start = (text[:_NEAR], _NEAR) if broken else (text[:first], first + 1)
-    end = len(text) - _NEAR if breaks else last + 1
-    lines = text[start:end] if breaks else text[start:end].removesuffix("\n")
-    encoded = _wrapped(_escaped(lines), broken=breaks) if start < end else ""
-    return _Cut(_escaped(head), encoded, _escaped(text[end:]), broken)
+def _ended(text: str) -> str:
+    """End the last line of a text that may have no end there."""
+    return text if text.endswith("\n") else f"{text}\n"
+
+
+def _ahead(text: str) -> tuple[str, str]:
+    """Encode all but the beginning of the line that a value ends: return it and that beginning, escaped."""
+    start = text.rfind("\n") + 1
+    if len(text) - start > _LONG:
+        return _wrapped(_escaped(text[:-_NEAR]), broken=True) + _BREAK, _escaped(text[-_NEAR:])
+    return _wrapped(_escaped(text[: start - 1])) + _END if start else "", _escaped(text[start:])
 
 
 def _escaped(text: str) -> str:
@@ -102,10 +154,10 @@ def _escaped(text: str) -> str:
 
 
 def _wrapped(text: str, *, broken: bool = False) -> str:
-    """End each line of escaped text by CRLF, and break those that are long; `broken` leaves the last open."""
+    """Break lines of escaped text that are long; `broken` says that the last line will be broken behind."""
     if "\n" in text:
         *lines, last = text.split("\n")
-        return "".join(map(_wrapped, lines)) + _wrapped(last, broken=broken)
+        return _END.join([*map(_wrapped, lines), _wrapped(last, broken=broken)])
     if text[-1:] in _ENDS and not broken:
         text = text[:-1] + _ENDS[text[-1]]
     most = _MAX_LINE - broken  # the sign of a soft line break takes a column
@@ -120,7 +172,7 @@ def _wrapped(text: str, *, broken: bool = False) -> str:
         lines.append(text[start:end])
         start = end
     lines.append(text[start:])
-    return "=\r\n".join(lines) + ("=\r\n" if broken else "\r\n")
+    return _BREAK.join(lines)
 
 
 def _sendable(text: str) -> str:

@@ -11,7 +11,7 @@ ALIKE_IN_A_ROW_OF_POLICY: Final = 5
 
 _ABOUT_THE_RECIPIENT = ("5.1.", "5.2.")  # RFC 3463: addressing and mailbox status
 _TRANSACTION_FAILED = 554  # said without an enhanced status by servers that refuse the client
-# Said of the sender only: SPF, DKIM, DMARC, reverse DNS (RFC 7372; Gmail 5.7.26 to 5.7.30, Microsoft 5.7.5xx).
+# Said of the sender only: SPF, DKIM, DMARC, reverse DNS (RFC 7372; Gmail's 5.7.26 to 30, Outlook's 5.7.5xx).
 _POLICY = re.compile(r"5\.7\.(2\d|30|5\d\d|6\d\d|7\d\d)")
 
 

@@ -164,7 +164,7 @@ def _recipients(n: int) -> str:
 
 
 def _on_their_way(n: int) -> str:
-    return f", {n:,} on the way get their answer first" if n else ""
+    return f", {n:,} on the way will get an answer first" if n else ""
 
 
 def _in_words(pacing: Pacing) -> str:

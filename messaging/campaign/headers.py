@@ -1,7 +1,7 @@
 """Header text: any value as the body of an RFC 5322 header, folded at spaces or encoded (RFC 2047)."""
 
 import re
-from base64 import b64encode
+from binascii import b2a_base64
 from typing import Final
 
 _MAX_LINE: Final = 78  # characters of a header line, where it can be folded (RFC 5322 2.1.1)
@@ -62,6 +62,6 @@ def _encoded_words(text: str) -> str:
         end = start + _WORD_SIZE
         while end < len(encoded) and encoded[end] & _UPPER_BITS == _GOES_ON:
             end -= 1  # a word holds whole characters (RFC 2047 5)
-        words.append(f"=?utf-8?b?{b64encode(encoded[start:end]).decode()}?=")
+        words.append(f"=?utf-8?b?{b2a_base64(encoded[start:end], newline=False).decode()}?=")
         start = end
     return "\r\n ".join(words)

@@ -32,13 +32,17 @@ class BatchLedger:
 
     def __init__(self, engine: Engine, lease: Lease) -> None:
         """Nothing is written before `async with`."""
+        self.failed = asyncio.Event()
+        """Set when nothing is written any more: the batch was taken over, or the database is away."""
         self._engine = engine
         self._lease = lease
         self._marks: dict[int, tuple[Mark, asyncio.Future[None]]] = {}
         self._answers: dict[int, Answer] = {}  # the last one counts
         self._doubtful: set[int] = set()  # marks whose commit is in doubt
+        self._untold: tuple[dict[int, tuple[Mark, asyncio.Future[None]]], Round] | None = None
         self._renewal_is_due = False
         self._closing = False
+        self._released = False
         self._failure: MessagingError | None = None
         self._connection: Prepared | None = None
         self._heard_at = 0.0  # when the database last did what we asked
@@ -117,40 +121,47 @@ class BatchLedger:
             self._fail(DatabaseError(f"the ledger's writer was stopped ({type(failure).__name__})"))
             raise
         finally:
+            self._tell()
             if self._heartbeat is not None:
                 self._heartbeat.cancel()
             if self._connection is not None:
                 self._connection.close()
 
     async def _write_until_closed(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
+        clock = asyncio.get_running_loop().time
+        while not self._released:
             try:
-                if self._connection is None:
-                    await asyncio.to_thread(self._open)
-                elif self._renewal_is_due:
-                    fence = [*batches.fence(self._lease), str(LEASE_SECONDS).encode()]
-                    renewed = await self._ask(self._connection, "renew", fence)
-                    if renewed.command_tuples != 1:
-                        raise self._lease_lost()
-                    self._renewal_is_due = False
-                elif self._marks or self._answers:
-                    await self._round(self._connection)
-                    await asyncio.sleep(0)  # who waited for it can join the next one
-                elif self._closing:
-                    await self._ask(self._connection, "release", batches.fence(self._lease))
-                    return
-                else:
-                    self._idle = loop.create_future()
-                    await self._idle
+                await self._step()
             except DatabaseError:
                 # Restarted, perhaps: marks and answers wait for it, and nothing is handed over meanwhile.
-                if loop.time() - self._heard_at > _OUTAGE_SECONDS:
+                if clock() - self._heard_at > _OUTAGE_SECONDS:
                     raise
                 if self._connection is not None:
                     self._connection.close()
                     self._connection = None
                 await asyncio.sleep(_OUTAGE_NAP)
+
+    async def _step(self) -> None:
+        """Do the next thing there is to do, or wait until there is one."""
+        a_round_is_next = not self._renewal_is_due and bool(self._marks or self._answers)
+        if self._connection is None or not a_round_is_next or self._doubtful:
+            self._tell()
+        if self._connection is None:
+            await asyncio.to_thread(self._open)
+        elif self._renewal_is_due:
+            fence = [*batches.fence(self._lease), str(LEASE_SECONDS).encode()]
+            renewed = await self._ask(self._connection, "renew", fence)
+            if renewed.command_tuples != 1:
+                raise self._lease_lost()
+            self._renewal_is_due = False
+        elif self._marks or self._answers:
+            await self._round(self._connection)
+        elif self._closing:
+            await self._ask(self._connection, "release", batches.fence(self._lease))
+            self._released = True
+        else:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
 
     def _open(self) -> None:
         # In a thread, which cannot be stopped: whoever comes last, it or the end of the writer, closes.
@@ -174,8 +185,12 @@ class BatchLedger:
                 answers.setdefault(attempt_id, Answer(attempt_id, AttemptState.QUEUED))
         marks = [mark for mark, _ in waiting.values()]
         parameters = attempts.round_of(self._lease, list(answers.values()), marks, self._doubtful)
+        asked = connection.ask("round", parameters)
+        # Only now: whoever was marked by the last round sends while the database is at this one.
+        self._tell()
         try:
-            done = attempts.round_done(await self._ask(connection, "round", parameters))
+            done = attempts.round_done(await asked)
+            self._heard_at = asyncio.get_running_loop().time()
         except BaseException:
             # Not committed, or nobody told us: both go into the next round, which finds out.
             self._marks = waiting | self._marks
@@ -185,9 +200,13 @@ class BatchLedger:
         if done is None:
             self._marks = waiting | self._marks
             raise self._lease_lost()
-        self._tell(waiting, done)
+        self._untold = waiting, done
 
-    def _tell(self, waiting: dict[int, tuple[Mark, asyncio.Future[None]]], done: Round) -> None:
+    def _tell(self) -> None:
+        """Tell whoever waits what the last round did for them."""
+        if self._untold is None:
+            return
+        (waiting, done), self._untold = self._untold, None
         doubtful, self._doubtful = self._doubtful, set()
         for attempt_id, (_, waiter) in waiting.items():
             marked = attempt_id in done.marked
@@ -208,6 +227,7 @@ class BatchLedger:
 
     def _fail(self, failure: MessagingError) -> None:
         self._failure = self._failure or failure
+        self.failed.set()
         for _, waiter in self._marks.values():
             if not waiter.done():
                 waiter.set_exception(self._failure)

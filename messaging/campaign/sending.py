@@ -21,6 +21,7 @@ from messaging.campaign.finding import campaign_numbered
 from messaging.campaign.ledger import BatchLedger
 from messaging.campaign.paging import DueAttempts
 from messaging.campaign.rendering import Recipient, Renderer, RenderError
+from messaging.campaign.skeleton import Attachment
 from messaging.campaign.throttle import Limits
 from messaging.campaign.turns import Turns
 from messaging.channels.base import Message, Receipt, Sender, SenderPool
@@ -45,6 +46,7 @@ from schemas.states import AttemptState
 _log = logging.getLogger(__name__)
 
 UNANSWERED_IN_A_ROW: Final = 20
+BROKEN_OFF_IN_A_ROW: Final = 5
 FIRST_PAUSE: Final = 0.1  # seconds, for a connection after a failure; doubles until the account is stopped
 GRACE_SECONDS: Final = 7.0  # for messages in flight when we are told to stop; docker stop grants 10
 
@@ -63,13 +65,19 @@ class CampaignRun:
         self.campaign_id = campaign_id
         self.deadline = campaign.deadline
         self.pool = pool
-        self.renderer = Renderer(campaign.spec, campaign_id, account_sender, settings().public_url)
+        with engine.begin() as connection:
+            files = [Attachment(*file) for file in campaigns.attachments(connection, campaign_id)]
+        self.renderer = Renderer(campaign.spec, campaign_id, account_sender, settings().public_url, files)
         self.limits = Limits(engine, campaign_id, campaign.spec.account)
         self.breaker = Breaker()
         self.taken_back: set[int] = set()
         """Attempts whose refusal turned out to be about us."""
+        self.halted = False
+        """Whether the campaign was stopped, so that no further batch need be tried."""
         self._failing_since: float | None = None
-        self._unanswered = 0
+        self._failed_at = 0.0
+        self._broken_off = 0  # messages in a row
+        self._unanswered = 0  # messages in a row
 
     async def __aenter__(self) -> Self:
         """Start following the limits."""
@@ -80,9 +88,11 @@ class CampaignRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give unused permits back, and queue again whoever was refused for our own fault."""
-        await self.limits.__aexit__(kind, error, trace)
-        if self.taken_back:
-            await asyncio.to_thread(self._take_back)
+        try:
+            await self.limits.__aexit__(kind, error, trace)
+        finally:
+            if self.taken_back:
+                await asyncio.to_thread(self._take_back)
 
     def _take_back(self) -> None:
         # Here, when all batches have ended: refusals of several may belong to one streak.
@@ -91,16 +101,28 @@ class CampaignRun:
 
     @property
     def failing_for(self) -> float:
-        """Seconds since the server was last heard, while connections fail; 0 while they do not."""
-        return time.monotonic() - self._failing_since if self._failing_since is not None else 0.0
+        """Seconds from the first failure to the last, with no answer between; 0 when the server answers."""
+        return self._failed_at - self._failing_since if self._failing_since is not None else 0.0
 
     def seconds_left(self) -> float | None:
         """Return the seconds until the campaign's deadline; None when it has none."""
         return (self.deadline - datetime.now(UTC)).total_seconds() if self.deadline else None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the campaign's deadline has passed."""
+        return self.deadline is not None and self.deadline <= datetime.now(UTC)
+
     def failed(self, error: NotSent) -> None:
         """Note trouble with the connection, which may stop the account for a while."""
-        self._failing_since = self._failing_since or time.monotonic()
+        if isinstance(error, BrokenOff):
+            # One message may be more than the server can bear; several in a row say that it is the server.
+            self._broken_off += 1
+            if self._broken_off < BROKEN_OFF_IN_A_ROW:
+                return
+            error = NotSent(str(error))
+        self._failed_at = time.monotonic()
+        self._failing_since = self._failing_since or self._failed_at
         self.limits.failed(error)
 
     def unanswered(self, error: Unknown) -> None:
@@ -119,10 +141,8 @@ class CampaignRun:
 
     def heard(self, group: str, receipt: Receipt) -> None:
         """Note an answer: the server is there, and may ask us to go slower."""
-        self._unanswered = 0
-        if self._failing_since is not None:
-            self._failing_since = None
-            self.limits.connected()
+        self._unanswered = self._broken_off = 0
+        self._failing_since = None
         self.limits.answered(group, receipt)
 
 
@@ -136,7 +156,7 @@ async def send_batch(run: CampaignRun, number: int) -> BatchReport:
         LeaseLost: Another process took the batch; calling again is safe.
         DatabaseError: The ledger went away; calling again is safe.
     """
-    lease = await asyncio.to_thread(_claim, run, number)
+    lease = await _claimed(run, number)
     if lease is None:
         _log.info("batch %d is held by another process, or nothing of it is due", number)
         return BatchReport(number=number, claimed=False)
@@ -158,6 +178,18 @@ async def send_batch(run: CampaignRun, number: int) -> BatchReport:
     return BatchReport(number=number, claimed=True, answers=sending.answers, totals=totals)
 
 
+async def _claimed(run: CampaignRun, number: int) -> Lease | None:
+    """Take the batch; cancelled meanwhile, give it back, as a thread cannot be stopped."""
+    claiming = asyncio.create_task(asyncio.to_thread(_claim, run, number))
+    try:
+        return await asyncio.shield(claiming)
+    except asyncio.CancelledError:
+        if (lease := await claiming) is not None:
+            async with BatchLedger(run.engine, lease):
+                pass
+        raise
+
+
 def _claim(run: CampaignRun, number: int) -> Lease | None:
     owner = f"{platform.node()}:{os.getpid()}:{uuid4().hex[:8]}"
     with run.engine.begin() as connection:
@@ -169,7 +201,7 @@ def _totals(run: CampaignRun, number: int) -> Totals:
         return by_batch(connection, run.campaign_id, number)[0].totals
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Parcel:
     """One attempt with its message made."""
 
@@ -193,14 +225,18 @@ class _BatchSending:
     async def finish(self) -> None:
         """Work until nothing is due, one worker fails, or we are cancelled."""
         workers = [asyncio.create_task(self._work()) for _ in range(self._run.pool.connections)]
+        watch = asyncio.create_task(self._stop_with_the_ledger())
         try:
             await asyncio.wait(workers)
         finally:
-            # Cancelled: let the messages in flight have their answers.
+            watch.cancel()
+            # Cancelled: let the messages in flight have their answers, unless we are told twice.
             self._stopping.set()
-            _, late = await asyncio.wait(workers, timeout=GRACE_SECONDS)
-            for worker in late:
-                worker.cancel()
+            try:
+                await asyncio.wait(workers, timeout=GRACE_SECONDS)
+            finally:
+                for worker in workers:
+                    worker.cancel()
         if self._failure is not None:
             raise self._failure
 
@@ -210,13 +246,20 @@ class _BatchSending:
         try:
             await self._send_while_due()
         except CampaignStopped:
+            self._run.halted = True
             self._stopping.set()
         except AccountError as failure:
+            self._run.halted = True
             self._fail(failure)
             with contextlib.suppress(DatabaseError):  # then the others stop as well, each by its own failure
                 await asyncio.to_thread(self._pause, str(failure))
         except Exception as failure:  # noqa: BLE001 - told to the caller by `finish`
             self._fail(failure)
+
+    async def _stop_with_the_ledger(self) -> None:
+        # Whoever waits for a limit marks nothing, and would not hear that the lease or the database is gone.
+        await self._ledger.failed.wait()
+        self._stopping.set()
 
     def _fail(self, failure: Exception) -> None:
         self._failure = self._failure or failure
@@ -237,9 +280,11 @@ class _BatchSending:
                     await self._send(parcel, following, sender)
                     failures = 0
                 except NotSent as error:
+                    if error.throttle is not None:
+                        self._run.limits.slow_down(parcel.group, error.throttle)
                     self._run.failed(error)
                     failures += 1
-                    await self._wait(min(1.0, FIRST_PAUSE * 2**failures))
+                    await self._wait(FIRST_PAUSE * 2 ** min(failures, 4))
                 except BaseException:
                     self._give_back(following)
                     raise
@@ -258,13 +303,13 @@ class _BatchSending:
             self._turns.give_back(parcel.attempt, parcel.group)
 
     async def _next(self) -> _Parcel | None:
-        while (turn := await self._turns.next()) is not None:
+        while not self._run.is_over and (turn := await self._turns.next()) is not None:
             if (parcel := self._parcel(*turn)) is not None:
                 return parcel
         return None
 
     def _ready(self) -> _Parcel | None:
-        while (turn := self._turns.ready()) is not None:
+        while not self._run.is_over and (turn := self._turns.ready()) is not None:
             if (parcel := self._parcel(*turn)) is not None:
                 return parcel
         return None
@@ -296,8 +341,9 @@ class _BatchSending:
         dispatch = partial(self._ledger.dispatch, parcel.mark)
         try:
             receipt = await sender.send(parcel.message, dispatch, following.message if following else None)
-        except Withdrawn:
-            return  # the ledger has noted why
+        except Withdrawn:  # the ledger has noted why
+            self._run.limits.connected()
+            return
         except BrokenOff as error:
             self._record(broken_off(attempt, error))
             raise
@@ -319,7 +365,9 @@ class _BatchSending:
         Raises:
             AccountError: Always.
         """
-        self._run.taken_back.update(attempt_ids)
+        self._run.taken_back.update(attempt_ids)  # some may be another batch's
+        for attempt_id in attempt_ids:
+            self._ledger.record(Answer(attempt_id, AttemptState.QUEUED))
         said = " ".join(filter(None, (str(receipt.code), receipt.status)))
         raise AccountError(
             f"the server refuses everyone alike ({said}): mend the account or the message; "

@@ -1,23 +1,22 @@
 """Templates: compile a campaign's subject, HTML and text, and check the merge fields they use.
 
-A template is data from a person, so it runs in Jinja2's sandbox and may only hold what costs little and
+A template is data from a person, so it may only hold what costs little and
 reaches nothing: merge fields, if/else, comparisons and some filters. No loops, calls, arithmetic,
 attributes or assignments: without them a template cannot run for long, grow without end or reach Python.
-One of text and merge fields alone, with or without default(), needs no Jinja2 when it runs (`PlainTemplate`).
+Jinja2 reads it and `Template` runs it.
 """
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
-import jinja2
-from jinja2 import TemplateSyntaxError, Undefined, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from messaging.audience.fields import field_name
-from messaging.campaign.merge_fields import STANDARD_FIELDS, Values
-from messaging.campaign.pieces import PlainTemplate, TooLong
+from messaging.campaign.expressions import FILTERS, TESTS, Fields
+from messaging.campaign.merge_fields import STANDARD_FIELDS
+from messaging.campaign.pieces import Template
 from messaging.campaign.plain_text import text_of
 from messaging.errors import InputError
 from schemas.campaign import CampaignSpec
@@ -37,13 +36,7 @@ _OPERATIONS = (
     nodes.If,
     nodes.CondExpr,
 )
-# Left out: format and center make a gigabyte from ten characters, a chain of replace grows exponentially.
-_FILTERS = (
-    *("default", "d", "upper", "lower", "title", "capitalize", "trim", "truncate"),
-    *("escape", "e", "int", "float", "round"),
-)
-_TESTS = ("defined", "undefined", "none", "eq", "equalto", "==", "ne", "!=", "in")
-_HELP = f"Templates have merge fields, if/else, comparisons and the filters {', '.join(_FILTERS)}"
+_HELP = f"Templates have merge fields, if/else, comparisons and the filters {', '.join(FILTERS)}"
 _SPACE_HINT = '; a column such as First Name is {{ first_name }} or {{ contact["First Name"] }}'
 _REFUSED: dict[type[nodes.Node], str] = {
     nodes.For: "a loop",
@@ -57,84 +50,9 @@ _REFUSED: dict[type[nodes.Node], str] = {
 _MAX_OPERATIONS: Final = (
     1_000  # filters, comparisons, conditions: on values of 32 KB, the costliest take 3 ms each
 )
-_MAX_DIGITS = 15  # what a float holds
+_MAX_DEPTH: Final = 100  # of conditions and expressions in each other: each level is a call when it runs
 _MAX_SHOWN = 30
-
-
-class MissingField(Undefined):
-    """A merge field without a value: false in a condition, an error when printed.
-
-    StrictUndefined is an error in conditions too: `{% if city %}` would refuse the very contacts it is
-    written for. Misspelt names never get here: `check_fields` refuses them.
-    """
-
-    __slots__ = ()
-    __str__ = __len__ = __iter__ = __contains__ = Undefined._fail_with_undefined_error  # noqa: SLF001 - as in StrictUndefined
-
-    @property
-    def _undefined_message(self) -> str:
-        return str(self._undefined_name)
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox, emptied of everything that templates may not use."""
-
-    def __init__(self, *, autoescape: bool) -> None:
-        super().__init__(autoescape=autoescape, undefined=MissingField)
-        self.globals.clear()
-        self.filters = {name: self.filters[name] for name in _FILTERS} | {"round": _round}
-        self.tests = {name: self.tests[name] for name in _TESTS}
-
-    def getitem(self, obj: object, argument: object) -> object:
-        """Look only inside the mapping: Jinja2 would go on to its methods, and print one."""
-        value = obj.get(argument) if isinstance(obj, Mapping) else None
-        return self.undefined(name=str(argument)) if value is None else value
-
-
-def _round(value: float, precision: int = 0) -> float:
-    # Jinja2's own raises 10 to the precision, which can take for ever.
-    return round(float(value), max(0, min(precision, _MAX_DIGITS)))
-
-
-_HTML = _Environment(autoescape=True)
-_TEXT = _Environment(autoescape=False)
-
-
-class Template(Protocol):
-    """A compiled template."""
-
-    @property
-    def texts(self) -> Collection[str]:
-        """Texts that it writes the same for everybody, each as one of its pieces."""
-        ...
-
-    def pieces(self, values: Values, most: int) -> list[str]:
-        """Return the pieces of one contact's text.
-
-        Raises:
-            UndefinedError: A value is missing; the message is its field.
-            TooLong: The text has more than `most` characters.
-        """
-        ...
-
-
-class ConditionalTemplate:
-    """A template that needs Jinja2: it has conditions, comparisons or filters."""
-
-    def __init__(self, template: jinja2.Template, texts: Iterable[str]) -> None:
-        """Take the compiled template and the texts between its tags."""
-        self._template = template
-        self.texts = frozenset(texts)
-
-    def pieces(self, values: Values, most: int) -> list[str]:
-        """Return the pieces of one contact's text; stops as soon as they are too long."""
-        pieces: list[str] = []
-        for piece in self._template.generate(values.fields, contact=values.columns):
-            pieces.append(piece)
-            most -= len(piece)
-            if most < 0:
-                raise TooLong
-        return pieces
+_PARSER = Environment()  # noqa: S701 - it only parses; `Template` escapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +66,8 @@ class Templates:
     """Merge fields used, by identifier."""
     columns: frozenset[str]
     """Columns used under the name the file gave them, as in contact["First Name"]."""
+    places: Fields
+    """Finds a contact's values of both, for the templates."""
 
 
 def compile_templates(spec: CampaignSpec) -> Templates:
@@ -157,10 +77,18 @@ def compile_templates(spec: CampaignSpec) -> Templates:
         InputError: A template does not parse, or holds what templates may not use.
     """
     used: tuple[set[str], set[str]] = set(), set()
-    subject = _compile("subject", spec.subject, _TEXT, used)
-    html = _compile("html", spec.html, _HTML, used) if spec.html else None
-    text = _compile("text", spec.text or text_of(_HTML.lex(spec.html)), _TEXT, used)
-    return Templates(subject, html, text, frozenset(used[0]), frozenset(used[1]))
+    subject = _parsed("subject", spec.subject, used)
+    html = _parsed("html", spec.html, used) if spec.html else None
+    text = _parsed("text", spec.text or text_of(_PARSER.lex(spec.html)), used)
+    places = Fields(*used)
+    return Templates(
+        Template(subject, places, escaped=False),
+        Template(html, places, escaped=True) if html else None,
+        Template(text, places, escaped=False),
+        frozenset(used[0]),
+        frozenset(used[1]),
+        places,
+    )
 
 
 def check_fields(templates: Templates, known: Collection[str]) -> None:
@@ -180,27 +108,24 @@ def check_fields(templates: Templates, known: Collection[str]) -> None:
     raise InputError(f"unknown merge field{'s' * (len(unknown) > 1)} {names}{meant} Known fields: {shown}")
 
 
-def _compile(part: str, source: str, environment: _Environment, used: tuple[set[str], set[str]]) -> Template:
+def _parsed(part: str, source: str, used: tuple[set[str], set[str]]) -> nodes.Template:
     try:
-        tree = environment.parse(source)
+        tree = _PARSER.parse(source)
         _check(tree, *used)
-        if plain := PlainTemplate.of(tree, escaped=environment is _HTML):
-            return plain
-        texts = [node.data for node in tree.find_all(nodes.TemplateData)]
-        return ConditionalTemplate(environment.from_string(tree), texts)
     except TemplateSyntaxError as error:
         hint = _SPACE_HINT if "got 'Name'" in str(error) or "unexpected char" in str(error) else ""
         raise InputError(f"{part}: line {error.lineno}: {error.message}{hint}") from None
-    except (RecursionError, SyntaxError, ValueError, MemoryError):
+    except (RecursionError, ValueError):
         raise InputError(f"{part}: is nested too deeply or holds too long a number") from None
+    return tree
 
 
 def _check(tree: nodes.Template, fields: set[str], columns: set[str]) -> None:
     """Refuse every node that is not on the list, and collect the merge fields."""
-    waiting: list[nodes.Node] = [tree]
+    waiting: list[tuple[nodes.Node, int]] = [(tree, 0)]
     operations = 0
     while waiting:
-        node = waiting.pop()
+        node, depth = waiting.pop()
         if column := _column(node):
             columns.add(column)
             continue
@@ -213,7 +138,9 @@ def _check(tree: nodes.Template, fields: set[str], columns: set[str]) -> None:
             )
         if isinstance(node, nodes.Name):
             fields.add(node.name)
-        waiting.extend(_parts(node))
+        if depth > _MAX_DEPTH:
+            raise RecursionError
+        waiting.extend((part, depth + 1) for part in _parts(node))
 
 
 def _parts(node: nodes.Node) -> Iterable[nodes.Node]:
@@ -245,9 +172,9 @@ def _problem(node: nodes.Node) -> str:
             problem = 'contact other than as contact["First Name"], and brackets after anything else,'
         case nodes.Name(name="self"):  # Jinja2's own object
             problem = "self"
-        case nodes.Filter(name=name) if name not in _FILTERS:
+        case nodes.Filter(name=name) if name not in FILTERS:
             problem = f"the filter {name}"
-        case nodes.Test(name=name) if name not in _TESTS:
+        case nodes.Test(name=name) if name not in TESTS:
             problem = f"the test {name}"
         case nodes.Filter() | nodes.Test() if node.dyn_args or node.dyn_kwargs:
             problem = "a star"

@@ -23,7 +23,7 @@ from messaging.campaign.permits import FRAME_SECONDS, TICKS
 from messaging.campaign.shares import LEAST_RESERVED, Permits, Share
 from messaging.campaign.slowing import is_about_the_group, said
 from messaging.channels.base import Receipt
-from messaging.errors import BrokenOff, DatabaseError, NotSent
+from messaging.errors import BrokenOff, DatabaseError, MessagingError, NotSent
 from messaging.storage import caps, permits, throttles
 from messaging.storage.caps import Reserved
 from messaging.storage.failing import database_errors
@@ -128,6 +128,7 @@ class Limits:
         self._next_look = 0.0
         self._wake = asyncio.Event()
         self._closing = False
+        self._failure: MessagingError | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"limits-{campaign_id}")
         self._desk = _Desk(engine)
         self._task: asyncio.Task[None] | None = None
@@ -174,7 +175,12 @@ class Limits:
         """Return the seconds for which nobody may go: the account is broken, or its day is used up.
 
         0.0: somebody may, each as its group's limit allows.
+
+        Raises:
+            MessagingError: What keeps the permits coming has failed.
         """
+        if self._failure is not None:
+            raise self._failure
         now = monotonic()
         if now >= self._fresh_until:
             return _NAP
@@ -201,10 +207,13 @@ class Limits:
     def answered(self, group: str, receipt: Receipt) -> None:
         """Count an answer; one that asks us to slow down slows the account or the provider group."""
         self._answers[group] += 1
-        if self._open_until is not None:
-            self.connected()
+        self.connected()
         if receipt.throttled and receipt.outcome is Outcome.DEFERRED:
-            self._slow(group if is_about_the_group(receipt) else "", receipt)
+            self.slow_down(group, receipt)
+
+    def slow_down(self, group: str, receipt: Receipt) -> None:
+        """Slow the account or the provider group down, as the answer's codes say."""
+        self._slow(group if is_about_the_group(receipt) else "", receipt)
 
     def failed(self, error: NotSent) -> None:
         """Note that a connection could not be made or used; several in a row stop the account for a while."""
@@ -295,6 +304,10 @@ class Limits:
                 except DatabaseError as error:
                     _log.warning("limits: %s; nothing more goes until it answers", error)
                     self._next_look = monotonic() + _NAP
+                except Exception as error:
+                    # Told by whoever asks next: else everyone would wait for permits that never come.
+                    self._failure = MessagingError(f"limits: unexpected {type(error).__name__}")
+                    raise
                 looked.set()
                 await asyncio.sleep(_SHORTEST_NAP)
                 with contextlib.suppress(TimeoutError):

@@ -33,14 +33,18 @@ class Turns:
         self._held: dict[str, deque[Attempt]] = {}
         self._count = 0
         self._all_read = False
+        self._wait = 0.0  # seconds, after which asking again may help whoever was refused last
 
     def ready(self) -> tuple[Attempt, str] | None:
         """Return an attempt that may go this moment, with its provider group; None: nobody may, just now."""
         if self._stopping.is_set() or self._limits.closed_for() > 0:
             return None
+        waits = []
         for group in self._held:
-            if self._limits.take(group) == 0:
+            if (wait := self._limits.take(group)) == 0:
                 return self._pop(group), group
+            waits.append(wait)
+        self._wait = min(waits, default=0.0)
         while self._count < _MOST_HELD and (attempt := self._due.ready()) is not None:
             group = provider_group(attempt.address)
             if group not in self._held and self._limits.take(group) == 0:
@@ -61,9 +65,10 @@ class Turns:
                     else:
                         self._all_read = True
                     continue
+                self._put_off()
                 if not self._count:
                     return None
-                wait = self._put_off()
+                wait = self._wait
             if wait > LONGEST_HOLD:
                 return None
             with contextlib.suppress(TimeoutError):
@@ -88,15 +93,11 @@ class Turns:
         self._count -= 1
         return attempt
 
-    def _put_off(self) -> float:
-        """Send those back who must wait long; return the shortest wait of the others."""
-        shortest: float | None = None
+    def _put_off(self) -> None:
+        """Send those back whose provider wants nothing for long."""
         for group in list(self._held):
-            wait = self._limits.paused_for(group)
-            if wait > LONGEST_HOLD:
+            pause = self._limits.paused_for(group)
+            if pause > LONGEST_HOLD:
                 for attempt in self._held.pop(group):
                     self._count -= 1
-                    self._ledger.record(Answer(attempt.id, AttemptState.QUEUED, wait=wait))
-            else:
-                shortest = wait if shortest is None else min(shortest, wait)
-        return shortest or 0.0
+                    self._ledger.record(Answer(attempt.id, AttemptState.QUEUED, wait=pause))

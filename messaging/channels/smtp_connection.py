@@ -18,6 +18,7 @@ QUIT_SECONDS: Final = 5.0
 _LONGEST_LINE = 32 * 1024  # bytes; far above any real reply's, RFC 5321 4.5.3.1.5 asks for 512
 _MOST_LINES = 500
 PIECE: Final = 64 * 1024  # bytes of a long message that are written at once
+_ROOM = 16 * 1024  # bytes that are read at once
 _LONGEST_NAP = 30.0  # a timer never set further ahead need not be moved for each command
 NOT_SMTP: Final = "the server sent bytes that are not SMTP"
 
@@ -29,7 +30,7 @@ class Lost(Exception):
     """The connection cannot be used any more; the text says why, and names nobody."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """An SMTP session, logged in and between two messages when it is made."""
 
     def __init__(self, transport: asyncio.Transport, extensions: Mapping[str, str], server: str) -> None:
@@ -38,7 +39,9 @@ class Connection(asyncio.Protocol):
         self.server = server
         self._transport = transport
         self._loop = asyncio.get_running_loop()
-        self._buffer = b""
+        # Our own: what asyncio makes for each read is so large that memory is mapped and unmapped for it.
+        self._room = memoryview(bytearray(_ROOM))
+        self._rest = b""  # of a line that has not ended
         self._lines: list[bytes] = []  # of a reply that has not ended
         self._replies: deque[tuple[int, tuple[bytes, ...]]] = deque()  # codes, and lines as they came
         self._owed = 0  # replies that the server owes us; more than one when commands are grouped
@@ -156,26 +159,13 @@ class Connection(asyncio.Protocol):
         self._end("we closed the connection")
         self._transport.abort()
 
-    def data_received(self, data: bytes) -> None:
-        """Cut the stream into replies; anything that nobody asked for ends the connection."""
-        lines = ((self._buffer + data) if self._buffer else data).split(b"\n")
-        self._buffer = lines.pop()
-        for line in lines:
-            code = _LAST_LINES.get(line[:4])
-            if code is not None and self._owed and not self._lines:
-                self._owed -= 1
-                self._replies.append((code, (line,)))
-            else:
-                self._read_line(line)
-                if self._lost is not None:
-                    return
-        if self._buffer:
-            if len(self._buffer) > _LONGEST_LINE:
-                self._end(NOT_SMTP)
-            elif not self._owed:
-                self._end("the server spoke before its time")
-        if self._replies:
-            self._wake()
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the signature is asyncio's
+        """Say where to put what has arrived."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Read what has arrived."""
+        self._read(bytes(self._room[:nbytes]))
 
     def pause_writing(self) -> None:
         """Remember that the socket does not keep up."""
@@ -192,10 +182,31 @@ class Connection(asyncio.Protocol):
             # A server that refuses a message half-way and closes resets the connection while we write, and
             # asyncio then forgets to read: the refusal is still there.
             with contextlib.suppress(OSError):
-                self.data_received(os.read(self._transport.get_extra_info("socket").fileno(), _LONGEST_LINE))
+                self._read(os.read(self._transport.get_extra_info("socket").fileno(), _LONGEST_LINE))
         if not self._closed.done():
             self._closed.set_result(None)
         self._end("the connection was lost" if exc else "the server closed the connection")
+
+    def _read(self, data: bytes) -> None:
+        """Cut the stream into replies; anything that nobody asked for ends the connection."""
+        lines = (self._rest + data if self._rest else data).split(b"\n")
+        self._rest = lines.pop()
+        for line in lines:
+            code = _LAST_LINES.get(line[:4])
+            if code is not None and self._owed and not self._lines:
+                self._owed -= 1
+                self._replies.append((code, (line,)))
+            else:
+                self._read_line(line)
+                if self._lost is not None:
+                    return
+        if self._rest:
+            if len(self._rest) > _LONGEST_LINE:
+                self._end(NOT_SMTP)
+            elif not self._owed:
+                self._end("the server spoke before its time")
+        if self._replies:
+            self._wake()
 
     def _read_line(self, line: bytes) -> None:
         """Read a line that is not a whole reply, or that nobody waits for."""

@@ -1,6 +1,7 @@
 """What goes over the wire for one message: MAIL and RCPT with their options, and the content."""
 
 import functools
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from schemas.states import Outcome
 _UNWRITABLE = re.compile(r"[\x00-\x20\x7f<>]")  # would end the command, or the path within it
 _LONGEST_ADDRESS = 254  # RFC 5321 4.5.3.1.3: 256 with its angle brackets
 _BARE_LINE_END = re.compile(rb"\r\n|\r|\n")
-_NOT_LINE_ENDS_NOR_DOTS = bytes(set(range(256)) - set(b"\r\n."))
-_NOT_XTEXT = re.compile(rb"[^!-*,-<>-~]")  # RFC 3461 4: printable ASCII without + and =
+_XTEXT = re.compile(r"[!-*,-<>-~]*")  # RFC 3461 4: printable ASCII without + and =
+_NOT_XTEXT = re.compile(rb"[^!-*,-<>-~]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,8 @@ _sender = functools.lru_cache(maxsize=256)(writable)  # nearly always the same o
 
 def xtext(text: str) -> str:
     """Write a value of an option so that nothing in it can end the option (RFC 3461 4)."""
+    if _XTEXT.fullmatch(text):
+        return text
     return _NOT_XTEXT.sub(lambda found: b"+%02X" % found[0][0], text.encode()).decode()
 
 
@@ -126,19 +129,17 @@ def crlf(content: bytes) -> bytes:
     """Return content whose lines all end in CRLF, the last one too.
 
     A lone CR or LF before a dot is read as the end of the message by some servers, and what follows as
-    commands (SMTP smuggling). Looking for that costs a fortieth of always replacing: of all but dots and line
-    ends taken out, what is left is short. It overlooks a lone CR with a lone LF behind it and no dot between
-    them; a dot behind such a LF is doubled all the same.
+    commands (SMTP smuggling). Looking for that costs a tenth of always replacing.
     """
-    ends = content.translate(None, _NOT_LINE_ENDS_NOR_DOTS)
-    pairs = ends.count(b"\r\n")
-    if ends.count(b"\r") != pairs or ends.count(b"\n") != pairs:
+    lines = io.IncrementalNewlineDecoder(None, translate=False)  # notes which line ends it has come by
+    lines.decode(content.decode("latin-1"), final=True)
+    if lines.newlines not in (None, "\r\n"):
         content = _BARE_LINE_END.sub(b"\r\n", content)
     return content if content.endswith(b"\r\n") else content + b"\r\n"
 
 
 def dot_stuffed(content: bytes) -> bytes:
-    """Double the dot that begins a line (RFC 5321 4.5.2)."""
-    if content.rfind(b"\n.") >= 0:  # a third of the price of replacing nothing
-        content = content.replace(b"\n.", b"\n..")
+    """Double the dot that begins a line (RFC 5321 4.5.2); all lines end in CRLF."""
+    if content.rfind(b"\r\n.") >= 0:  # a third of the price of replacing nothing
+        content = content.replace(b"\r\n.", b"\r\n..")
     return b"." + content if content.startswith(b".") else content

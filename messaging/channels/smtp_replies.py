@@ -107,10 +107,10 @@ _BY_STATUS = {
     "5.7.60": Verdict.ACCOUNT,  # Exchange: not permitted to send as this sender
 }
 
-# A "not now" about the server or about us, whoever the recipient (RFC 3463, 3.4 and 3.8; Gmail's 4.7.28 and
-# Amazon SES's 454 "Throttling failure").
+# A "not now" about the server or about us, whoever the recipient (RFC 3463, 3.4 and 3.8; Gmail's 4.7.2x and
+# 4.7.3x, Outlook's 4.7.5xx to 4.7.7xx, Amazon SES's 454 "Throttling failure").  Greylisting says 4.7.1.
 _THROTTLED_CODES = {421, 454}
-_THROTTLED_STATUS = re.compile(r"4\.3\.\d+|4\.4\.5|4\.5\.3|4\.7\.(0|28)")
+_THROTTLED_STATUS = re.compile(r"4\.3\.\d+|4\.4\.5|4\.5\.3|4\.7\.(0|2\d|3\d|[5-7]\d\d)")
 
 _LONGEST_WAIT = 24 * 3600.0
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -127,12 +127,13 @@ _WAITS = [
     re.compile(r"\bretry[- ]after[: ]\s*(?P<seconds>\d{1,9})\b", re.IGNORECASE),
 ]
 
-# The server's own name of the message, by which its later reports and its log speak of it.
+# The server's own name of the message, by which its later reports and its log speak of it. The words before
+# each pattern are in every text that it matches, lower case, and are looked for first.
 _MESSAGE_IDS = [
-    re.compile(r"\bqueued as (\S+)", re.IGNORECASE),  # Postfix, Haraka
-    re.compile(r"\bid=([\w-]+)"),  # Exim
-    re.compile(r"^Ok ([0-9a-f-]{20,})$"),  # Amazon SES
-    re.compile(r"(\S+) Message accepted for delivery"),  # Sendmail
+    ("queued as ", re.compile(r"\bqueued as (\S+)", re.IGNORECASE)),  # Postfix, Haraka
+    ("id=", re.compile(r"\bid=([\w-]+)")),  # Exim
+    ("ok ", re.compile(r"^Ok ([0-9a-f-]{20,})$")),  # Amazon SES
+    (" message accepted", re.compile(r"(\S+) Message accepted for delivery")),  # Sendmail
 ]
 
 _REPLY_LENGTH = 500
@@ -181,7 +182,10 @@ def failure(verdict: Verdict, where: str, phase: Phase, reply: Reply) -> Messagi
         return AccountError(text)
     if verdict is Verdict.NONSENSE:
         return silence(phase, text)
-    return BrokenOff(text) if phase in _ENVELOPED else NotSent(text)
+    error = BrokenOff(text) if phase in _ENVELOPED else NotSent(text)
+    answer = receipt(Verdict.DEFERRED, reply)
+    error.throttle = answer if answer.throttled else None
+    return error
 
 
 def silence(phase: Phase, text: str) -> MessagingError:
@@ -216,7 +220,8 @@ def _status(code: int, text: str) -> str | None:
 
 
 def _message_id(text: str) -> str | None:
-    for pattern in _MESSAGE_IDS:
-        if match := pattern.search(text):
+    words = text.lower()
+    for hint, pattern in _MESSAGE_IDS:
+        if hint in words and (match := pattern.search(text)):
             return match[1]
     return None

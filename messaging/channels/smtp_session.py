@@ -58,6 +58,8 @@ class Session:
         self._phases = _TO_RCPT if self._way is _Way.CHUNKS else _TO_DATA  # what an envelope has replies to
         self._usual = _USUAL[self._phases]
         self._behind_rcpt = b"DATA\r\n" if self._way is _Way.GROUPS else b""
+        self._grouped = self._way is not _Way.STEPS
+        self._end = Phase.CHUNK if self._way is _Way.CHUNKS else Phase.DOT
         self._used_at = time.monotonic()
         self._carried = 0
         self._announced: Envelope | None = None
@@ -107,7 +109,7 @@ class Session:
         try:
             if not announced:
                 await self._open(envelope)
-            if self._way is _Way.STEPS or not self._connection.as_usual(self._usual):
+            if not (self._grouped and self._connection.as_usual(self._usual)):
                 refusal = await self._first_refusal(envelope, dispatch)
                 if refusal is not None:
                     return self._refused(refusal)
@@ -161,7 +163,7 @@ class Session:
         patience = self._settings.command_timeout
         await self._read_rest()
         resetting, self._must_reset = self._must_reset, False
-        if self._way is not _Way.STEPS:
+        if self._grouped:
             group = (b"RSET\r\n" if resetting else b"") + envelope.mail_rcpt + self._behind_rcpt
             self._connection.write(group, resetting + len(self._phases))
         elif resetting:
@@ -217,12 +219,11 @@ class Session:
         behind, replies = b"", 0
         if announcing is not None:
             behind, replies = announcing.mail_rcpt + self._behind_rcpt, len(self._phases)
-        if self._way is _Way.CHUNKS:
-            end = Phase.CHUNK
-            content = b"BDAT %d LAST\r\n%b" % (len(envelope.content), envelope.content)
-        else:
-            end = Phase.DOT
+        end = self._end
+        if end is Phase.DOT:
             content = dot_stuffed(envelope.content) + b".\r\n"
+        else:
+            content = b"BDAT %d LAST\r\n%b" % (len(envelope.content), envelope.content)
         if len(content) <= PIECE:
             self._connection.write(content + behind, 1 + replies)
             self._phase, self._announced = end, announcing
@@ -240,7 +241,7 @@ class Session:
     def _announceable(self, following: Message | None) -> Envelope | None:
         """Return the envelope to write behind this content, unless its own turn has to decide something."""
         full = self._carried >= self._settings.messages_per_connection
-        if following is None or full or self._way is _Way.STEPS:
+        if following is None or full or not self._grouped:
             return None
         try:
             written = write_envelope(following, self._offers)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 LONGEST_REPLY = 500  # characters of a provider's words worth keeping
 
 
-@dataclass(frozen=True, slots=True)
+# None of the three is frozen, though nobody changes one: there is one of each for every message, and freezing
+# costs a quarter of a microsecond a field.
+@dataclass(slots=True)
 class Attempt:
     """One recipient whose turn has come, with what the template needs."""
 
@@ -26,12 +28,13 @@ class Attempt:
     token: UUID
     address: str
     tries: int
+    delays: int
     name: str | None
     phone: str | None
     attributes: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mark:
     """An attempt about to be handed over."""
 
@@ -39,7 +42,7 @@ class Mark:
     message_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What became of an attempt, to be recorded."""
 
@@ -53,7 +56,9 @@ class Answer:
     wait: float | None = None
     """For `queued`: seconds until its next turn."""
     counts: bool = False
-    """For `queued`: whether this was a definite "not now", counted in `tries`."""
+    """Whether this was a definite "not now" about this recipient, counted in `tries`."""
+    delays: bool = False
+    """Whether this was a "not now" of the server's or a broken connection, counted in `delays`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ class Round:
 
 # Whoever reads a page gets plain tuples: a row mapped by name costs more than the row.
 _DUE: LiteralString = """
-    SELECT a.id, a.token, a.address, a.tries, c.name, c.phone, coalesce(c.attributes, '{}')
+    SELECT a.id, a.token, a.address, a.tries, a.delays, c.name, c.phone, coalesce(c.attributes, '{}')
     FROM attempts a LEFT JOIN contacts c ON c.id = a.contact_id
     WHERE a.batch_id = %s AND a.id > %s AND a.state = 'queued'
         AND (a.not_before IS NULL OR a.not_before <= clock_timestamp())
@@ -96,13 +101,13 @@ ROUND = """
         SELECT r.*, CASE WHEN r.given = 'queued' AND held.state = 'cancelled'
             THEN 'cancelled' ELSE r.given END AS state
         FROM held, unnest($5::bigint[], $6::text[], $7::smallint[], $8::text[], $9::text[], $10::text[],
-            $11::text[], $12::float[], $13::bool[]
-        ) AS r (id, given, code, status, reply, reason, provider_message_id, wait, counts)
+            $11::text[], $12::float[], $13::bool[], $17::bool[]
+        ) AS r (id, given, code, status, reply, reason, provider_message_id, wait, counts, delays)
     ),
     answered AS (
         UPDATE attempts a SET state = r.state, code = r.code, status = r.status, reply = r.reply,
             reason = r.reason, provider_message_id = r.provider_message_id,
-            tries = a.tries + r.counts::int,
+            tries = a.tries + r.counts::int, delays = a.delays + r.delays::int,
             not_before = clock_timestamp() + make_interval(secs => r.wait),
             answered_at = CASE WHEN r.state <> 'queued' THEN clock_timestamp() END
         FROM answers r
@@ -159,6 +164,7 @@ def round_of(
         array([mark.attempt_id for mark in marks]),
         text_array([mark.message_id for mark in marks]),
         array(list(again)),
+        array([answer.delays for answer in answers]),
     ]
 
 
@@ -196,7 +202,7 @@ def requeue(
             SELECT id, 'requeued', :actor, gen_random_uuid()::text, jsonb_build_object('from', state)
             FROM chosen
         )
-        UPDATE attempts a SET state = 'queued', tries = 0, not_before = NULL, answered_at = NULL,
+        UPDATE attempts a SET state = 'queued', tries = 0, delays = 0, not_before = NULL, answered_at = NULL,
             code = NULL, status = NULL, reply = NULL, reason = NULL
         FROM chosen WHERE a.id = chosen.id
     """)
@@ -204,11 +210,17 @@ def requeue(
     return connection.execute(statement, parameters).rowcount
 
 
-def take_back(connection: Connection, campaign_id: int, attempt_ids: Sequence[int]) -> int:
-    """Queue again whoever of these was rejected for a fault of ours; return how many."""
+def take_back(connection: Connection, campaign_id: int, attempt_ids: Sequence[int]) -> None:
+    """Queue again whoever of these was rejected for a fault of ours; a finished campaign is paused then."""
+    parameters = {"campaign_id": campaign_id, "ids": list(attempt_ids)}
     statement = text("""
-        UPDATE attempts SET state = 'queued', not_before = NULL, answered_at = NULL, code = NULL,
-            status = NULL, reply = NULL, reason = NULL
-        WHERE campaign_id = :campaign_id AND id = ANY (:ids) AND state = 'rejected'
+        WITH taken AS (
+            UPDATE attempts SET state = 'queued', not_before = NULL, answered_at = NULL, code = NULL,
+                status = NULL, reply = NULL, reason = NULL
+            WHERE campaign_id = :campaign_id AND id = ANY (:ids) AND state = 'rejected' RETURNING id
+        )
+        UPDATE campaigns SET state = 'paused', finished_at = NULL,
+            state_reason = 'recipients were refused for a fault of ours'
+        WHERE id = :campaign_id AND state = 'finished' AND EXISTS (SELECT FROM taken)
     """)
-    return connection.execute(statement, {"campaign_id": campaign_id, "ids": list(attempt_ids)}).rowcount
+    connection.execute(statement, parameters)

@@ -150,7 +150,7 @@ _LEFT = text("""
 """)
 
 _PROGRESS = text("""
-    SELECT count(*), coalesce(sum(a.tries), 0) FROM attempts a
+    SELECT count(*), coalesce(sum(a.tries + a.delays), 0) FROM attempts a
     WHERE a.campaign_id = :campaign_id AND a.state IN ('queued', 'dispatched')
         AND (:anything_due OR (SELECT state <> 'running' FROM campaigns WHERE id = :campaign_id))
         AND (CAST(:numbers AS int[]) IS NULL OR a.batch_id IN (

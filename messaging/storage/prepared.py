@@ -83,25 +83,26 @@ class Prepared:
                 raise
         return cls(connection)
 
-    async def ask(self, name: str, parameters: Sequence[bytes | None]) -> "PGresult":
-        """Run a prepared statement, parameters and values in PostgreSQL's text form.
+    def ask(self, name: str, parameters: Sequence[bytes | None]) -> "asyncio.Future[PGresult]":
+        """Send a prepared statement, parameters and values in PostgreSQL's text form; its result comes later.
 
-        Raises:
-            DatabaseError: It failed, or nobody told us whether it did; the connection is closed.
+        Awaited, it raises `DatabaseError` when the statement failed, or nobody told us whether it did; then
+        the connection is closed.
         """
+        answer: asyncio.Future[PGresult] = asyncio.get_running_loop().create_future()
         if self._connection.closed:
-            raise DatabaseError(_CLOSED)
+            answer.set_exception(DatabaseError(_CLOSED))
+            return answer
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._socket, self._read)
-        answer: asyncio.Future[PGresult] = self._loop.create_future()
         self._answer = answer
         try:
             self._pg.send_query_prepared(name.encode(), parameters)
             self._flush()
         except psycopg.Error as error:
             self._break_off(error)
-        return await answer
+        return answer
 
     def close(self, why: str = _CLOSED) -> None:
         """Close the connection; who waits for an answer gets an error that says why."""

@@ -114,7 +114,7 @@ imports = Table(
     Column("sha256", Text, nullable=False),
     Column("request", JSONB),  # what was asked
     Column("read_as", JSONB),  # format, encoding, notes
-    Column("columns", JSONB, nullable=False, server_default=text("'[]'::jsonb")),  # schemas.contacts.ReadAs
+    Column("columns", JSONB, nullable=False, server_default=text("'[]'::jsonb")),  # ReadColumn
     Column("rows", Integer, nullable=False, server_default=text("0")),
     Column("imported", Integer, nullable=False, server_default=text("0")),
     Column("new_contacts", Integer),
@@ -222,7 +222,10 @@ attempts = Table(
     Column("state", Text, nullable=False, server_default=AttemptState.QUEUED),
     Column(
         "tries", SmallInteger, nullable=False, server_default=text("0")
-    ),  # definite "not now" answers so far
+    ),  # definite "not now" answers about this recipient so far
+    Column(
+        "delays", SmallInteger, nullable=False, server_default=text("0")
+    ),  # turns put off for a reason of the server's or of ours
     _time("not_before"),
     _time("dispatched_at"),
     _time("answered_at"),

@@ -49,10 +49,7 @@ def cluster(database_url: str) -> Iterator[Cluster]:
     [
         ("postgres", "/nowhere", "cannot be reached"),
         ("writer:wrong", "", "cannot be reached"),
-        pytest.param(
-            *("reader", "", "read-only"),
-            marks=pytest.mark.xfail(strict=True, reason="the account is verified before the first write"),
-        ),
+        ("reader", "", "read-only"),
     ],
     ids=["away", "wrong password", "read-only"],
 )

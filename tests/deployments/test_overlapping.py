@@ -61,6 +61,4 @@ async def test_the_orphan_of_a_killed_worker_and_a_retry_mail_nobody_twice(
 
     assert retried.code == 0, retried.err
     assert retried.json["state"] == "finished"
-    counts = judged(states(ledger), sink.copies())
-    assert counts["accepted"] + counts["unknown"] == counts.total() == RECIPIENTS
-    assert counts["unknown"] <= CONNECTIONS  # the orphan may die of its worker's death, at the next log line
+    assert judged(states(ledger), sink.copies()) == {"accepted": RECIPIENTS}

@@ -69,7 +69,6 @@ async def test_a_workers_flow_run_told_to_stop(ledger: Engine, sink: Sink, prefe
     assert not ended.state.is_completed()
 
 
-@pytest.mark.xfail(strict=True, reason="a worker that is told to stop kills its flow runs at once")
 async def test_a_whole_installation_told_to_stop(
     ledger: Engine, sink: Sink, mail_port: int, database_url: str, tmp_path: Path
 ):

@@ -76,14 +76,13 @@ async def _send_all(database_url: str, campaign_id: int, port: int, connections:
     turns = asyncio.Semaphore(BATCHES_AT_ONCE)
     account = SmtpSettings(host="127.0.0.1", port=port, security="none", connections=connections)
     with stopping_gracefully(), database_errors():
-        async with SmtpPool(account) as pool:
-            run = CampaignRun(engine, campaign_id, ACCOUNT, pool)
+        async with SmtpPool(account) as pool, CampaignRun(engine, campaign_id, ACCOUNT, pool) as run:
 
             async def send(number: int) -> None:
                 async with turns:
                     await send_batch(run, number)
 
-            async for numbers in next_work(engine, campaign_id, None):
+            async for numbers in next_work(run, None):
                 failures = await asyncio.gather(*map(send, numbers), return_exceptions=True)
                 for failure in failures:
                     if failure is not None:

@@ -128,9 +128,9 @@ async def test_one_batch_of_a_finished_campaign_that_has_nobody_to_send_to_is_le
 async def test_one_failed_batch_neither_cuts_the_others_short_nor_the_report(
     ledger: Engine, audience, spec: CampaignSpec, server, account, received, states, artifact
 ):
-    audience(*READERS)
+    audience(*READERS, city="Leeds")
     await account(server.port)
-    plan = plan_campaign(ledger, spec.model_copy(update={"batch_size": 2}))
+    plan = plan_campaign(ledger, spec.model_copy(update={"batch_size": 2, "text": "Hello {{ city }}"}))
     with ledger.begin() as connection:
         # What no code of ours writes, for the two of the first batch: an error that nobody foresaw.
         connection.execute(text("UPDATE contacts SET attributes = '[1]' WHERE id IN (1, 2)"))

@@ -57,8 +57,8 @@ def open_run(ledger: Engine) -> OpenRun:
     @asynccontextmanager
     async def opened(campaign_id: int, port: int, connections: int = 4) -> AsyncIterator[CampaignRun]:
         settings = SmtpSettings(host="127.0.0.1", port=port, security="none", connections=connections)
-        async with SmtpPool(settings) as pool:
-            async with CampaignRun(ledger, campaign_id, "Shop <news@shop.example.org>", pool) as run:
-                yield run
+        sender = "Shop <news@shop.example.org>"
+        async with SmtpPool(settings) as pool, CampaignRun(ledger, campaign_id, sender, pool) as run:
+            yield run
 
     return opened

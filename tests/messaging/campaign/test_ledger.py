@@ -133,6 +133,18 @@ async def test_an_idle_orphan_learns_of_it_by_its_heartbeat(batch: Engine, monke
     assert set(states_of(batch)) == {"queued"}
 
 
+async def test_who_waits_for_something_else_can_hear_that_nothing_is_written_any_more(
+    batch: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(writing, "HEARTBEAT_SECONDS", 0.05)
+    with pytest.raises(LeaseLost):
+        async with BatchLedger(batch, claimed(batch)) as writer:
+            await writer.dispatch(Mark(1, "<1@example.org>"))
+            assert not writer.failed.is_set()
+            change(batch, "UPDATE batches SET lease_epoch = lease_epoch + 1")
+            await asyncio.wait_for(writer.failed.wait(), 30)
+
+
 async def test_who_is_withdrawn_is_suppressed_with_the_reason(batch: Engine):
     change(
         batch,

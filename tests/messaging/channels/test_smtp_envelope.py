@@ -109,6 +109,13 @@ def test_no_server_reads_an_end_of_the_message_in_its_middle(content):
         assert b"." not in re.split(ends, written)
 
 
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"x"])).map(b"".join))
+def test_no_line_end_but_crlf_is_written(content):
+    lines = re.split(rb"\r\n|\r|\n", content)
+
+    assert crlf(content) == b"\r\n".join(lines if lines[-1] == b"" and content else [*lines, b""])
+
+
 @given(st.lists(st.text(alphabet=".ax").map(str.encode), min_size=1))
 def test_lines_that_are_right_stay_as_they_are(lines):
     content = b"\r\n".join([*lines, b""])
