@@ -39,7 +39,6 @@ class BatchLedger:
         self._marks: dict[int, tuple[Mark, asyncio.Future[None]]] = {}
         self._answers: dict[int, Answer] = {}  # the last one counts
         self._doubtful: set[int] = set()  # marks whose commit is in doubt
-        self._untold: tuple[dict[int, tuple[Mark, asyncio.Future[None]]], Round] | None = None
         self._renewal_is_due = False
         self._closing = False
         self._released = False
@@ -121,7 +120,6 @@ class BatchLedger:
             self._fail(DatabaseError(f"the ledger's writer was stopped ({type(failure).__name__})"))
             raise
         finally:
-            self._tell()
             if self._heartbeat is not None:
                 self._heartbeat.cancel()
             if self._connection is not None:
@@ -143,9 +141,6 @@ class BatchLedger:
 
     async def _step(self) -> None:
         """Do the next thing there is to do, or wait until there is one."""
-        a_round_is_next = not self._renewal_is_due and bool(self._marks or self._answers)
-        if self._connection is None or not a_round_is_next or self._doubtful:
-            self._tell()
         if self._connection is None:
             await asyncio.to_thread(self._open)
         elif self._renewal_is_due:
@@ -185,12 +180,8 @@ class BatchLedger:
                 answers.setdefault(attempt_id, Answer(attempt_id, AttemptState.QUEUED))
         marks = [mark for mark, _ in waiting.values()]
         parameters = attempts.round_of(self._lease, list(answers.values()), marks, self._doubtful)
-        asked = connection.ask("round", parameters)
-        # Only now: whoever was marked by the last round sends while the database is at this one.
-        self._tell()
         try:
-            done = attempts.round_done(await asked)
-            self._heard_at = asyncio.get_running_loop().time()
+            done = attempts.round_done(await self._ask(connection, "round", parameters))
         except BaseException:
             # Not committed, or nobody told us: both go into the next round, which finds out.
             self._marks = waiting | self._marks
@@ -200,13 +191,10 @@ class BatchLedger:
         if done is None:
             self._marks = waiting | self._marks
             raise self._lease_lost()
-        self._untold = waiting, done
+        # Whoever was marked wakes when the writer next waits: with the next round already on its way.
+        self._tell(waiting, done)
 
-    def _tell(self) -> None:
-        """Tell whoever waits what the last round did for them."""
-        if self._untold is None:
-            return
-        (waiting, done), self._untold = self._untold, None
+    def _tell(self, waiting: dict[int, tuple[Mark, asyncio.Future[None]]], done: Round) -> None:
         doubtful, self._doubtful = self._doubtful, set()
         for attempt_id, (_, waiter) in waiting.items():
             marked = attempt_id in done.marked

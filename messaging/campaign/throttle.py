@@ -45,7 +45,7 @@ _STALE_SECONDS: Final = 3.0  # a ledger that is away for longer may have new lim
 _NAP: Final = 0.5  # after the ledger did not answer
 _SHORTEST_NAP: Final = 0.05  # between two looks
 _OBSERVED_SECONDS: Final = 5.0
-_LEAST_OBSERVED: Final = 1.0  # per second: less says that we have only just begun
+_LEAST_OBSERVED: Final = 20.0  # per second: less may say that we have only just begun
 _CLOSING_SECONDS: Final = 5.0
 
 

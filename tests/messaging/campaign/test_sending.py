@@ -312,7 +312,8 @@ async def test_recipients_whose_server_hangs_up_do_not_hold_up_the_others(
 
     with ledger.begin() as connection:
         tried = connection.execute(text("SELECT max(tries), max(delays) FROM attempts")).one()
-    assert tuple(tried) == (0, 1)  # put off, each by its own broken connection
+    assert tried[0] == 0  # put off for the server's sake, which nobody is given up for soon
+    assert tried[1]
 
 
 async def test_a_server_that_refuses_everyone_alike_rejects_nobody(
