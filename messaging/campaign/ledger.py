@@ -39,6 +39,7 @@ class BatchLedger:
         self._marks: dict[int, tuple[Mark, asyncio.Future[None]]] = {}
         self._answers: dict[int, Answer] = {}  # the last one counts
         self._doubtful: set[int] = set()  # marks whose commit is in doubt
+        self._committing: list[asyncio.Future[None]] = []  # who waits for what is recorded so far
         self._renewal_is_due = False
         self._closing = False
         self._released = False
@@ -91,12 +92,26 @@ class BatchLedger:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._marks[mark.attempt_id] = (mark, done)
         self._stir()
-        await done
+        try:
+            await done
+        except asyncio.CancelledError:
+            if not done.cancelled() and done.exception() is None:
+                # Cancelled between the mark and our hearing of it: nobody is left to hand it over.
+                self.record(Answer(mark.attempt_id, AttemptState.QUEUED))
+            raise
 
     def record(self, answer: Answer) -> None:
         """Put an answer into the next round."""
         self._answers[answer.attempt_id] = answer
         self._stir()
+
+    async def committed(self) -> None:
+        """Return when all that was recorded so far is committed, or never will be."""
+        if self._failure is None:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._committing.append(done)
+            self._stir()
+            await done
 
     def _stir(self) -> None:
         if self._idle is not None and not self._idle.done():
@@ -149,7 +164,7 @@ class BatchLedger:
             if renewed.command_tuples != 1:
                 raise self._lease_lost()
             self._renewal_is_due = False
-        elif self._marks or self._answers:
+        elif self._marks or self._answers or self._committing:
             await self._round(self._connection)
         elif self._closing:
             await self._ask(self._connection, "release", batches.fence(self._lease))
@@ -172,6 +187,7 @@ class BatchLedger:
     async def _round(self, connection: Prepared) -> None:
         answers, self._answers = self._answers, {}
         waiting, self._marks = self._marks, {}
+        committing, self._committing = self._committing, []
         for attempt_id in [i for i, (_, waiter) in waiting.items() if i in answers or waiter.cancelled()]:
             mark, waiter = waiting.pop(attempt_id)
             if not waiter.cancelled():
@@ -186,11 +202,16 @@ class BatchLedger:
             # Not committed, or nobody told us: both go into the next round, which finds out.
             self._marks = waiting | self._marks
             self._answers = answers | self._answers
+            self._committing += committing
             self._doubtful |= waiting.keys()
             raise
         if done is None:
             self._marks = waiting | self._marks
+            self._committing += committing
             raise self._lease_lost()
+        for waiter in committing:
+            if not waiter.done():
+                waiter.set_result(None)
         # Whoever was marked wakes when the writer next waits: with the next round already on its way.
         self._tell(waiting, done)
 
@@ -220,3 +241,7 @@ class BatchLedger:
             if not waiter.done():
                 waiter.set_exception(self._failure)
         self._marks.clear()
+        for waiter in self._committing:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._committing.clear()

@@ -292,6 +292,8 @@ class _BatchSending:
                     self._give_back(following)
                     return
                 parcel = following or await self._next()
+            # The next batch marks on this connection: at most one attempt of it may be dispatched.
+            await self._ledger.committed()
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
