@@ -55,9 +55,10 @@ class Sender(Protocol):
         A refusal is an answer, so it comes back as a receipt. Whatever `dispatch` raises passes through,
         with nothing handed over and the sender ready for the next message.
 
-        `following` is the message of the next call, the same object, when the caller knows it already: a sender
-        may announce it with this one, which saves a round trip. It is not handed over before that call's own
-        `dispatch`; when that call never comes, or is for another message, the announcement is taken back.
+        `following` is the message of the next call, the same object, when the caller knows it already: a
+        sender may announce it with this one, which saves a round trip. It is not handed over before that
+        call's own `dispatch`; when that call never comes, or is for another message, the announcement is
+        taken back.
 
         Raises:
             NotSent: Nothing was handed over; calling again is safe, and connects again when needed.
