@@ -9,13 +9,13 @@ from pathlib import Path
 import polars as pl
 
 from messaging.audience.columns import Columns, find_columns, with_late_columns
-from messaging.audience.fields import field_name
 from messaging.audience.files.layout import Layout, ReadOptions, cell
 from messaging.audience.files.opening import open_file
 from messaging.audience.judging import Basis, judge
 from messaging.audience.phones import check_region
 from messaging.audience.progress import Progress
 from messaging.audience.summary import Summary
+from messaging.fields import field_name
 from schemas.contacts import ImportOptions, ReadColumn
 
 

@@ -15,6 +15,7 @@ from messaging.errors import CampaignStopped, DatabaseError, LeaseLost, Messagin
 from messaging.storage import attempts, batches
 from messaging.storage.attempts import Answer, Mark, Round
 from messaging.storage.batches import HEARTBEAT_SECONDS, LEASE_SECONDS, Lease
+from messaging.storage.failing import OUTAGE_NAP, OUTAGE_SECONDS
 from messaging.storage.prepared import Prepared
 from schemas.states import AttemptState
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
 _STATEMENTS: Final = {"round": attempts.ROUND, "renew": batches.RENEW, "release": batches.RELEASE}
-_OUTAGE_SECONDS = 60.0  # a database that is away longer fails the batch
-_OUTAGE_NAP = 0.5
 _CLOSING_SECONDS = 15.0  # for the last round and the release
 
 
@@ -120,7 +119,7 @@ class BatchLedger:
     def _beat(self) -> None:
         loop = asyncio.get_running_loop()
         self._heartbeat = loop.call_later(HEARTBEAT_SECONDS, self._beat)
-        if loop.time() - self._heard_at > HEARTBEAT_SECONDS + _OUTAGE_SECONDS and self._connection:
+        if loop.time() - self._heard_at > HEARTBEAT_SECONDS + OUTAGE_SECONDS and self._connection:
             self._connection.close("the ledger did not answer in time")
         self._renewal_is_due = True
         self._stir()
@@ -147,12 +146,12 @@ class BatchLedger:
                 await self._step()
             except DatabaseError:
                 # Restarted, perhaps: marks and answers wait for it, and nothing is handed over meanwhile.
-                if clock() - self._heard_at > _OUTAGE_SECONDS:
+                if clock() - self._heard_at > OUTAGE_SECONDS:
                     raise
                 if self._connection is not None:
                     self._connection.close()
                     self._connection = None
-                await asyncio.sleep(_OUTAGE_NAP)
+                await asyncio.sleep(OUTAGE_NAP)
 
     async def _step(self) -> None:
         """Do the next thing there is to do, or wait until there is one."""

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
-from messaging.audience.fields import field_name
+from messaging.fields import field_name
 
 STANDARD_FIELDS: Final = ("name", "email", "phone", "unsubscribe_url")
 _MAX_COLUMNS: Final = 4096  # column names remembered: a file has at most 256, but an audience has many files

@@ -7,14 +7,11 @@ from typing import Final, Self
 
 from sqlalchemy import Engine
 
-from messaging.errors import DatabaseError
 from messaging.storage import attempts
 from messaging.storage.attempts import Attempt
-from messaging.storage.failing import database_errors
+from messaging.storage.failing import OUTAGE_SECONDS, through_outage
 
 _PAGE: Final = 500  # attempts read at once
-_OUTAGE_SECONDS = 60.0  # a database that is away longer fails the batch
-_OUTAGE_NAP = 0.5
 
 
 class DueAttempts:
@@ -32,11 +29,14 @@ class DueAttempts:
     refuses its mark.
     """
 
-    def __init__(self, engine: Engine, batch_id: int, page: int = _PAGE) -> None:
+    def __init__(
+        self, engine: Engine, batch_id: int, page: int = _PAGE, patience: float = OUTAGE_SECONDS
+    ) -> None:
         """Nothing is read before the first call."""
         self._engine = engine
         self._batch_id = batch_id
         self._size = page
+        self._patience = patience
         self._after = 0
         self._ahead: deque[Attempt] = deque()
         self._reading: asyncio.Task[None] | None = None
@@ -78,24 +78,13 @@ class DueAttempts:
             await asyncio.shield(self._reading)
 
     async def _read(self) -> None:
-        page = await self._page()
+        page = await through_outage(self._due, self._patience)
         self._ahead.extend(page)
         if page:
             self._after = page[-1].id
         self._end = len(page) < self._size
         self._reading = None
 
-    async def _page(self) -> list[Attempt]:
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
-        while True:
-            try:
-                return await asyncio.to_thread(self._due)
-            except DatabaseError:
-                if loop.time() - asked_at > _OUTAGE_SECONDS:
-                    raise
-                await asyncio.sleep(_OUTAGE_NAP)
-
     def _due(self) -> list[Attempt]:
-        with database_errors(), self._engine.connect() as connection:
+        with self._engine.connect() as connection:
             return attempts.due(connection, self._batch_id, self._after, self._size)

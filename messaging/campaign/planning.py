@@ -4,12 +4,12 @@ import logging
 
 from sqlalchemy import Connection, Engine, text
 
-from messaging.audience.fields import field_name
 from messaging.campaign.definition import read_attachments
 from messaging.campaign.finding import campaign_named, refuse_cancelled, refuse_late
 from messaging.campaign.rendering import check_public_url, mailbox
 from messaging.campaign.templates import check_fields, compile_templates
 from messaging.errors import DatabaseError, InputError
+from messaging.fields import field_name
 from messaging.settings import settings
 from messaging.storage import audiences, batches, campaigns
 from messaging.storage.campaigns import Campaign, CampaignFile

@@ -14,7 +14,6 @@ from uuid import UUID
 from email_validator import EmailNotValidError, validate_email
 from jinja2 import TemplateError, UndefinedError
 
-from messaging.audience.fields import field_name
 from messaging.campaign.bodies import Body
 from messaging.campaign.headers import one_line, unstructured, with_name
 from messaging.campaign.merge_fields import MergeFields
@@ -22,6 +21,7 @@ from messaging.campaign.pieces import Pieces, Template, TooLong
 from messaging.campaign.skeleton import Attachment, Skeleton
 from messaging.campaign.templates import compile_templates
 from messaging.errors import InputError, MessagingError
+from messaging.fields import field_name
 from schemas.campaign import CampaignSpec
 
 MAX_RENDERED: Final = 1_000_000  # characters of a part; Gmail clips at a tenth of it

@@ -290,7 +290,7 @@ class _BatchSending:
                     raise
                 if following is not None and self._stopping.is_set():
                     self._give_back(following)
-                    return
+                    break
                 parcel = following or await self._next()
             # The next batch marks on this connection: at most one attempt of it may be dispatched.
             await self._ledger.committed()

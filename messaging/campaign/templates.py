@@ -13,12 +13,12 @@ from typing import Final
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
-from messaging.audience.fields import field_name
 from messaging.campaign.expressions import FILTERS, TESTS, Fields
 from messaging.campaign.merge_fields import STANDARD_FIELDS
 from messaging.campaign.pieces import Template
 from messaging.campaign.plain_text import text_of
 from messaging.errors import InputError
+from messaging.fields import field_name
 from schemas.campaign import CampaignSpec
 
 _NODES = {

@@ -4,22 +4,21 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from messaging.campaign.sending import CampaignRun
 from messaging.campaign.turns import LONGEST_HOLD
-from messaging.errors import CampaignStopped, DatabaseError, NotSent
+from messaging.errors import CampaignStopped, NotSent
 from messaging.storage import batches, campaigns
 from messaging.storage.batches import Work
-from messaging.storage.failing import database_errors
+from messaging.storage.failing import through_outage
 from schemas.states import CampaignState
 
 _log = logging.getLogger(__name__)
 
 PATIENCE: Final = 600.0  # seconds that the server may be away before the run fails, to be taken up later
 _LONGEST_NAP = 5.0  # seconds, after which a pause or another process's end is noticed
-_OUTAGE_SECONDS = 60.0  # a database that is away longer fails the run
-_OUTAGE_NAP = 0.5
 _IDLE_PASSES = 3  # passes over due batches without one answer, after which we stop
 
 
@@ -38,7 +37,7 @@ async def next_work(run: CampaignRun, chosen: list[int] | None) -> AsyncIterator
     waiting = False
     progress: tuple[int, int] | None = None
     while True:
-        work = await _seen(run, chosen)
+        work = await through_outage(partial(_look, run, chosen))
         if work.wait is None:
             return
         left = f"{work.progress[0]} recipients of campaign {run.campaign_id} are still queued"
@@ -61,21 +60,8 @@ async def next_work(run: CampaignRun, chosen: list[int] | None) -> AsyncIterator
         yield work.due
 
 
-async def _seen(run: CampaignRun, chosen: list[int] | None) -> Work:
-    """Look at the ledger; one that is away is waited for, up to a minute."""
-    clock = asyncio.get_running_loop().time
-    asked_at = clock()
-    while True:
-        try:
-            return await asyncio.to_thread(_look, run, chosen)
-        except DatabaseError:
-            if clock() - asked_at > _OUTAGE_SECONDS:
-                raise
-            await asyncio.sleep(_OUTAGE_NAP)
-
-
 def _look(run: CampaignRun, chosen: list[int] | None) -> Work:
-    with database_errors(), run.engine.begin() as connection:
+    with run.engine.begin() as connection:
         campaign = campaigns.get(connection, run.campaign_id)
         run.deadline = campaign.deadline if campaign else None  # another launch may have put it off
         if run.deadline is not None and run.deadline <= datetime.now(UTC):

@@ -15,7 +15,7 @@ from messaging.errors import AccountError
 _COMPLETED = 250
 _START_INPUT = 354
 _CLOSING = 421
-_IDLE_SECONDS = 30.0  # less than the patience of any server that is not under stress
+IDLE_SECONDS = 30.0  # less than the patience of any server that is not under stress
 _PROBE_SECONDS = 10.0
 
 
@@ -148,7 +148,7 @@ class Session:
         self._connection.drop()
 
     def _idle(self) -> bool:
-        return time.monotonic() - self._used_at > _IDLE_SECONDS
+        return time.monotonic() - self._used_at > IDLE_SECONDS
 
     async def _probe(self) -> None:
         with contextlib.suppress(Lost):

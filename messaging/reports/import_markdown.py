@@ -16,7 +16,7 @@ def import_markdown(report: ImportReport) -> str:
         f"| **in the file** | **{report.rows:,}** |",
         f"| imported | {report.imported:,} |",
         f"| of them new to the ledger | {report.new:,} |",
-        f"| merged as duplicates | {report.duplicates:,} |",
+        f"| repeat an address | {report.duplicates:,} |",
         f"| refused | {report.refused:,} |",
     ]
     if report.without_consent:
@@ -34,6 +34,8 @@ def import_markdown(report: ImportReport) -> str:
     ]
     if report.contract is not None:
         lines += ["", contract_markdown(report.contract)]
+    if report.problem:
+        lines += ["", f"**{table_cell(report.problem)}**"]
     if report.refused_file:
         lines += ["", f"Refused rows, to mend and import again: `{report.refused_file}`"]
     return "\n".join(lines) + "\n"

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 from sqlalchemy import ColumnElement, Numeric, and_, case, cast, collate, func, not_, or_
 
-from messaging.audience.fields import field_name
 from messaging.errors import InputError
+from messaging.fields import field_name
 from messaging.storage.tables import contacts
 
 _DAYS = ("consent_at", "created_at")  # compared as days in UTC, written 2026-01-31

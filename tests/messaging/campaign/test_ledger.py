@@ -257,7 +257,7 @@ async def test_a_database_that_takes_no_writes_lets_nothing_be_handed_over(
     batch: Engine, monkeypatch: pytest.MonkeyPatch
 ):
     """As a full disk or a standby does."""
-    monkeypatch.setattr(writing, "_OUTAGE_SECONDS", 0.2)
+    monkeypatch.setattr(writing, "OUTAGE_SECONDS", 0.2)
     lease = claimed(batch)
     reading = create_engine(batch.url, connect_args={"options": "-c default_transaction_read_only=on"})
     with pytest.raises(DatabaseError, match="ReadOnlySqlTransaction"):
@@ -269,7 +269,7 @@ async def test_a_database_that_takes_no_writes_lets_nothing_be_handed_over(
 
 
 async def test_without_a_database_nothing_is_handed_over(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(writing, "_OUTAGE_SECONDS", 0.2)
+    monkeypatch.setattr(writing, "OUTAGE_SECONDS", 0.2)
     nowhere = open_engine("postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(DatabaseError):
         async with BatchLedger(nowhere, Lease(1, "email", 1, "us", 1)) as writer:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from jinja2 import ChainableUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
-from messaging.audience.fields import field_name
 from messaging.campaign.rendering import Recipient, Renderer, RenderError
 from messaging.campaign.skeleton import Attachment
+from messaging.fields import field_name
 from schemas.campaign import CampaignSpec
 
 TOKEN = UUID("0190a3c4-5b6d-7e8f-9012-3456789abcde")

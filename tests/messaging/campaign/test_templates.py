@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from messaging.audience.fields import field_name
 from messaging.campaign.expressions import FILTERS, TESTS, MissingField
 from messaging.campaign.merge_fields import MergeFields, Values
 from messaging.campaign.pieces import TooLong
 from messaging.campaign.templates import Templates, check_fields, compile_templates
 from messaging.errors import InputError
+from messaging.fields import field_name
 from schemas.campaign import CampaignSpec
 
 

@@ -283,7 +283,7 @@ async def test_a_cancelled_send_takes_its_announcement_with_it(way):
 async def test_an_announcement_is_not_relied_on_after_a_long_silence(way, monkeypatch):
     async with a_sender(extensions=way) as (server, sender):
         await sender.send(ADA, dispatched, BOB)
-        monkeypatch.setattr("messaging.channels.smtp_session._IDLE_SECONDS", -1.0)
+        monkeypatch.setattr("messaging.channels.smtp_session.IDLE_SECONDS", -1.0)
         await sender.send(BOB, dispatched)
 
     assert takers(server) == ["ada", "bob"]

@@ -44,7 +44,7 @@ async def test_the_pool_never_opens_more_than_it_may_and_says_goodbye_on_all():
 async def test_an_idle_connection_is_asked_before_a_message_is_risked_on_it(way, step, monkeypatch):
     async with a_sender({"NOOP": [step]}, extensions=WAYS[way]) as (server, sender):
         await sender.send(a_message(), dispatched)
-        monkeypatch.setattr("messaging.channels.smtp_session._IDLE_SECONDS", -1.0)
+        monkeypatch.setattr("messaging.channels.smtp_session.IDLE_SECONDS", -1.0)
         receipt = await sender.send(a_message(), dispatched)
 
     assert receipt.outcome is Outcome.ACCEPTED

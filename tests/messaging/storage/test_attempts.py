@@ -62,10 +62,9 @@ async def test_an_attempt_comes_with_what_its_message_needs(two_batches: Engine)
     assert first.token != second.token
 
 
-async def test_without_a_database_whoever_waits_for_a_page_hears_of_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("messaging.campaign.paging._OUTAGE_SECONDS", 0.1)
+async def test_without_a_database_whoever_waits_for_a_page_hears_of_it():
     nowhere = open_engine("postgresql://nobody@127.0.0.1:1/none")
-    async with DueAttempts(nowhere, 1) as due:
+    async with DueAttempts(nowhere, 1, patience=0.1) as due:
         for _ in range(2):
             with pytest.raises(DatabaseError):
                 await due.next()
