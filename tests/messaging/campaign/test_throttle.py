@@ -307,7 +307,7 @@ async def test_a_process_that_vanished_holds_up_nobody(ledger: Engine, set_limit
         times = await taken(2.0, one)
         gone._thread.shutdown()  # noqa: SLF001
 
-    assert len(times) > 60
+    assert len(times) > 50  # of 80; with half of them held for the one that is gone it would be 40
 
 
 async def test_a_campaigns_own_row_is_not_taken_for_its_accounts(ledger: Engine, campaign):
