@@ -4,15 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.base import OptionalText, Schema
+from schemas.accounts import channel_of
+from schemas.base import OptionalPart, OptionalText, Schema
 from schemas.durations import seconds_of
 from schemas.pacing import Pacing
 from schemas.states import AttemptState, Channel
+from schemas.whatsapp import WhatsAppTemplate
 
 MAX_TEMPLATE_SIZE = 200_000  # characters; Prefect takes 524,288 bytes of parameters in all
 MAX_ATTACHMENTS = 10
 MAX_ATTACHED_SIZE = 10_000_000  # bytes of all files together; base64 makes them a third larger in the message
 LONGEST_NOT_AFTER = 366 * 86400.0
+_ACCOUNT = r"^[a-z0-9-]+/[a-z0-9-]+$"
 
 
 class CampaignSpec(Schema):
@@ -27,7 +30,14 @@ class CampaignSpec(Schema):
     account: str = Field(
         description="The account that sends, as type/name of a block: smtp-account/main.",
         examples=["smtp-account/main"],
-        pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
+        pattern=_ACCOUNT,
+    )
+    fallback: list[Annotated[str, Field(pattern=_ACCOUNT)]] = Field(
+        default_factory=list,
+        description="Accounts to try, in this order, for those who cannot be reached on the one before: they "
+        "have no address for it, or it leads to nobody. Who was accepted, or may have been, is never tried again.",
+        examples=[["whatsapp-cloud-account/main"]],
+        max_length=4,
     )
     audience: str = Field(
         description="Name of the audience to write to.", examples=["customers"], min_length=1
@@ -39,10 +49,10 @@ class CampaignSpec(Schema):
         examples=['country = "DE" and plan in ("pro", "team")'],
         max_length=10_000,
     )
-    subject: str = Field(
-        description='Subject line; merge fields as in {{ name | default("Hello") }}.',
+    subject: OptionalText = Field(
+        default="",
+        description='Subject line of an email; merge fields as in {{ name | default("Hello") }}.',
         examples=['{{ name | default("Hello") }}, our spring offer'],
-        min_length=1,
         max_length=1000,
     )
     html: OptionalText = Field(
@@ -56,8 +66,14 @@ class CampaignSpec(Schema):
     text: OptionalText = Field(
         default="",
         title="Text part",
-        description="The text template itself, or the path of a .txt file; made from the HTML when empty.",
+        description="The text template itself, or the path of a .txt file; made from the HTML when empty. On "
+        "WhatsApp it is the message, which the Cloud API takes only from those who wrote to you in the last day.",
         max_length=MAX_TEMPLATE_SIZE,
+    )
+    template: Annotated[WhatsAppTemplate, OptionalPart] = Field(
+        default_factory=WhatsAppTemplate,
+        title="WhatsApp template",
+        description="The approved template that the WhatsApp Cloud API sends.",
     )
     reply_to: OptionalText = Field(
         default="",
@@ -105,9 +121,28 @@ class CampaignSpec(Schema):
 
     @model_validator(mode="after")
     def _has_content(self) -> "CampaignSpec":
-        if not self.html and not self.text:
-            raise ValueError("a campaign needs html or text")
+        accounts = [self.account, *self.fallback]
+        if len(set(accounts)) < len(accounts):
+            raise ValueError("fallback names an account twice, or the campaign's own")
+        if (channel := channel_of(self.account)) is not self.channel:
+            raise ValueError(f"{self.account} sends {channel}: write channel: {channel}")
+        channels = {channel_of(account) for account in accounts}
+        if Channel.EMAIL in channels:
+            if not self.subject:
+                raise ValueError("an email needs a subject")
+            if not self.html and not self.text:
+                raise ValueError("an email needs html or text")
+        if Channel.WHATSAPP in channels and not self.text and not self.template.name:
+            raise ValueError("a WhatsApp message needs a template or text")
+        for account in accounts:
+            if account.startswith("whatsapp-web-account/") and not self.text:
+                raise ValueError(f"{account} sends text: write text, as it cannot send a template")
         return self
+
+    @property
+    def accounts(self) -> list[str]:
+        """The accounts in the order they are tried; one's place is the leg of its batches."""
+        return [self.account, *self.fallback]
 
 
 class SendRequest(Schema):

@@ -1,11 +1,11 @@
 """How fast a campaign may go: a rate, a pause after each message, or a daily cap that grows."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from schemas.base import OptionalText, Schema
+from schemas.base import OptionalPart, OptionalText, Schema
 from schemas.durations import SECONDS, seconds_of
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*([smhd])")
@@ -62,10 +62,6 @@ class WarmUp(Schema):
             return _MOST_A_DAY
 
 
-def _or_nothing(value: Any) -> Any:  # noqa: ANN401 - whatever a file or a form holds
-    return {} if value is None else value
-
-
 class Pacing(Schema):
     """How fast a campaign may go; by default as fast as the account takes it."""
 
@@ -86,7 +82,7 @@ class Pacing(Schema):
         "Instead of a rate.",
         examples=["10-25s"],
     )
-    warm_up: Annotated[WarmUp, BeforeValidator(_or_nothing)] = Field(
+    warm_up: Annotated[WarmUp, OptionalPart] = Field(
         default_factory=WarmUp,
         description="A cap for each 24 hours since the first message, which grows: for a sender that "
         "receivers do not know yet. It may go with any of the others.",

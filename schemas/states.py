@@ -7,6 +7,7 @@ class Channel(StrEnum):
     """How a message reaches a person."""
 
     EMAIL = "email"
+    WHATSAPP = "whatsapp"
 
 
 class CampaignState(StrEnum):
@@ -80,3 +81,20 @@ class EventKind(StrEnum):
     RESUMED = "resumed"
     CANCELLED = "cancelled"
     PACED = "paced"
+    FELL_BACK = "fell_back"  # not reached on one account, hence tried on the next
+
+
+class AccountState(StrEnum):
+    """Where an account's connection to its provider stands; the middle ones are WhatsApp Web's."""
+
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    PAUSED = "paused"
+    INITIALIZING = "initializing"
+    SCAN_QR = "scan QR"
+    AUTHENTICATED = "authenticated"
+    READY = "ready"
+    AUTHENTICATION_FAILED = "authentication failed"
+    LOGGED_OUT = "logged out"
+    BANNED = "banned"
+    WORKER_GONE = "worker gone"  # nobody has said anything for long

@@ -334,7 +334,12 @@ class _BatchSending:
             self._record(Answer(attempt.id, AttemptState.REJECTED, reason=str(error)))
             return None
         message = Message(
-            attempt.id, renderer.envelope_sender, attempt.address, rendered.content, attempt.token.hex
+            attempt.id,
+            renderer.envelope_sender,
+            attempt.address,
+            rendered.content,
+            attempt.token.hex,
+            self._run.campaign_id,
         )
         return _Parcel(attempt, group, message, Mark(attempt.id, rendered.message_id))
 

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from schemas.states import Outcome
+from schemas.states import AccountState, Outcome
 
 Dispatch = Callable[[], Awaitable[None]]
 """Commits `dispatched` to the ledger; awaited once, connected, before the message can be accepted."""
@@ -22,10 +22,14 @@ class Message:
     attempt_id: int
     envelope_sender: str
     recipient: str
+    """An e-mail address, or a phone number in E.164; WhatsApp Web takes the JID of a group too."""
     content: bytes
-    """RFC 5322 bytes, lines ended by CRLF."""
-    envelope_id: str = ""
-    """Printable ASCII that a delivery report gives back (RFC 3461, ENVID)."""
+    """Email: RFC 5322 bytes, lines ended by CRLF. WhatsApp: the Cloud API's message object as JSON, without
+    `to` and `messaging_product`, as in {"type": "text", "text": {"body": "Hello"}}."""
+    token: str = ""
+    """The attempt's, in printable ASCII, for the provider to give back with what it reports later: SMTP's
+    ENVID (RFC 3461), a tag at Amazon SES, `biz_opaque_callback_data` at the Cloud API."""
+    campaign_id: int = 0
 
 
 @dataclass(slots=True)
@@ -44,6 +48,18 @@ class Receipt:
     retry_after: float | None = None
     """Seconds the provider asked us to wait, when it said so."""
     provider_message_id: str | None = None
+    unreachable: bool = False
+    """For a refusal: this address leads to nobody, so that another channel may be tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What the provider allows an account; None: it names no limit."""
+
+    rate: float | None = None
+    """Messages per second."""
+    per_day: int | None = None
+    """Messages in any 24 hours."""
 
 
 class Sender(Protocol):
@@ -69,9 +85,28 @@ class Sender(Protocol):
 
 
 class SenderPool(Protocol):
-    """The connections of one account, at most `connections` at once."""
+    """The connections of one account, at most `connections` at once; opened by `async with` of its account."""
 
     connections: int
+
+    @property
+    def identity(self) -> str:
+        """Who we are to the provider, as in `news at smtp.example.org:587`; no secret."""
+        ...
+
+    @property
+    def state(self) -> AccountState:
+        """Where the connection stands, as far as the pool itself knows."""
+        ...
+
+    async def quota(self) -> Quota:
+        """Return what the provider allows now; asked when a campaign begins and every few minutes.
+
+        Raises:
+            NotSent: The provider did not say; what it said before stands.
+            AccountError: The account cannot go on.
+        """
+        ...
 
     def sender(self) -> AbstractAsyncContextManager[Sender]:
         """Borrow a sender, waiting for a free one; it is given back on exit, connected if it still is."""

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from messaging.channels.base import Dispatch, Message, Receipt
+from messaging.channels.base import Dispatch, Message, Quota, Receipt
 from messaging.channels.smtp_envelope import EVERYTHING, write_envelope
 from messaging.channels.smtp_login import connect, tls_context
 from messaging.channels.smtp_session import ChunksRefused, Session, Stale
 from messaging.channels.smtp_settings import SmtpSettings
 from messaging.errors import AccountError, NotSent
+from schemas.states import AccountState
 
 if TYPE_CHECKING:
     import ssl
@@ -109,6 +110,20 @@ class SmtpPool:
         idle, self._idle = self._idle, []
         await asyncio.gather(*(sender.close() for sender in idle))
 
+    @property
+    def identity(self) -> str:
+        """The login and the server."""
+        return self._account.identity
+
+    @property
+    def state(self) -> AccountState:
+        """Connected, once a connection has been opened."""
+        return self._account.state
+
+    async def quota(self) -> Quota:
+        """Return nothing: SMTP does not say what it allows."""
+        return Quota()
+
     @contextlib.asynccontextmanager
     async def sender(self) -> AsyncIterator[SmtpSender]:
         """Borrow a sender, waiting for a free one; it is given back on exit, connected if it still is."""
@@ -137,6 +152,23 @@ class _Account:
         self._tries = 0
         self._last_failure: NotSent | None = None
         self._refused: AccountError | None = None
+
+    @property
+    def identity(self) -> str:
+        """The login and the server."""
+        where = self._settings.where
+        return f"{self._settings.username} at {where}" if self._settings.username else where
+
+    @property
+    def state(self) -> AccountState:
+        """Whether the last connection could be opened."""
+        if self._refused is not None:
+            return AccountState.AUTHENTICATION_FAILED
+        return (
+            AccountState.CONNECTED
+            if self._proven and self._last_failure is None
+            else AccountState.DISCONNECTED
+        )
 
     async def open(self) -> Session:
         """Open a connection; until one has succeeded, one at a time.

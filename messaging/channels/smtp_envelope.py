@@ -87,8 +87,8 @@ def write_envelope(message: Message, offers: Offers) -> Envelope | Receipt:
                 Outcome.REJECTED, reply="the server does not take addresses outside ASCII (SMTPUTF8)"
             )
         mail_options += " SMTPUTF8"
-    if offers.reports and message.envelope_id:
-        mail_options += f" RET=HDRS ENVID={xtext(message.envelope_id)}"
+    if offers.reports and message.token:
+        mail_options += f" RET=HDRS ENVID={xtext(message.token)}"
         rcpt_options = " NOTIFY=FAILURE,DELAY"
         if recipient.isascii():  # RFC 6533 has another type for the others, which few servers know
             rcpt_options += f" ORCPT=rfc822;{xtext(recipient)}"

@@ -112,6 +112,9 @@ _BY_STATUS = {
 _THROTTLED_CODES = {421, 454}
 _THROTTLED_STATUS = re.compile(r"4\.3\.\d+|4\.4\.5|4\.5\.3|4\.7\.(0|2\d|3\d|[5-7]\d\d)")
 
+# There is no such mailbox or domain, or it has moved or takes nothing any more (RFC 3463, 3.2 and 3.3; RFC 7505).
+_NOBODY = re.compile(r"5\.1\.([1236]|10)|5\.2\.1")
+
 _LONGEST_WAIT = 24 * 3600.0
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _WAITS = [
@@ -166,7 +169,8 @@ def receipt(verdict: Verdict, reply: Reply) -> Receipt:
     if verdict is Verdict.ACCEPTED:
         return Receipt(Outcome.ACCEPTED, reply.code, status, words, provider_message_id=_message_id(text))
     if verdict is Verdict.REJECTED:
-        return Receipt(Outcome.REJECTED, reply.code, status, words)
+        nobody = _NOBODY.fullmatch(status or "") is not None
+        return Receipt(Outcome.REJECTED, reply.code, status, words, unreachable=nobody)
     throttled = reply.code in _THROTTLED_CODES or bool(_THROTTLED_STATUS.fullmatch(status or ""))
     return Receipt(Outcome.DEFERRED, reply.code, status, words, throttled, named_wait(text))
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -30,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from schemas.states import (
+    AccountState,
     AttemptState,
     CampaignState,
     Channel,
@@ -200,6 +202,8 @@ batches = Table(
     _id(),
     Column("campaign_id", BigInteger, ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
     Column("number", Integer, nullable=False),
+    # Which of the campaign's accounts sends it: 0 its own, then those to fall back to.
+    Column("leg", SmallInteger, nullable=False, server_default=text("0")),
     # The lease: who sends this batch now.  Every change of an attempt is fenced by owner and epoch.
     Column("lease_owner", Text),
     Column("lease_epoch", Integer, nullable=False, server_default=text("0")),
@@ -235,6 +239,8 @@ attempts = Table(
     Column("status", Text),  # RFC 3463 enhanced status, as in 5.1.1
     Column("reply", Text),  # the provider's words
     Column("reason", Text),  # ours, when it was not the provider who refused
+    # Of a refusal: the address leads to nobody, so that the next account may be tried.
+    Column("unreachable", Boolean, nullable=False, server_default=text("false")),
     _one_of("state", AttemptState),
     # The idempotency key: one recipient is reached once per campaign.
     UniqueConstraint("campaign_id", "address_key"),
@@ -270,6 +276,9 @@ limits = Table(
     Column("key", Text, primary_key=True),
     Column("rate", Double),  # messages per second
     Column("per_day", Integer),  # in any 24 hours
+    # What the provider allows, as it said last; the smaller one counts.
+    Column("quota_rate", Double),
+    Column("quota_per_day", Integer),
 )
 
 throttles = Table(
@@ -318,4 +327,36 @@ sent_minutes = Table(
     Column("key", Text, primary_key=True),  # as in `throttles`, of what has a daily cap
     Column("minute", DateTime(timezone=True), primary_key=True),
     Column("n", Integer, nullable=False),  # messages sent in it, and those reserved
+)
+
+senders_status = Table(
+    "senders_status",
+    metadata,
+    # A heartbeat for each account in use and each process that uses it.
+    Column("owner", Text, primary_key=True),  # an account in one process
+    Column("account", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("identity", Text, nullable=False, server_default=""),  # who we are to the provider
+    Column("reason", Text),
+    _time("paused_until"),
+    _time("seen_at", now=True),
+    _one_of("state", AccountState),
+)
+
+service_windows = Table(
+    "service_windows",
+    metadata,
+    # Until when WhatsApp takes free text for somebody who wrote to us.
+    Column("account", Text, primary_key=True),
+    Column("phone", Text, primary_key=True),  # E.164
+    Column("closes_at", DateTime(timezone=True), nullable=False),
+)
+
+numbers_on_whatsapp = Table(
+    "numbers_on_whatsapp",
+    metadata,
+    # What WhatsApp Web said of a number, kept for some days.
+    Column("phone", Text, primary_key=True),  # E.164
+    Column("registered", Boolean, nullable=False),
+    _time("checked_at", now=True),
 )

@@ -77,7 +77,7 @@ def test_what_is_not_a_path_is_the_template_itself(template: str, tmp_path: Path
         (["text: Hi", "pacing: {rate: fast}"], "campaign.yaml: pacing.rate: 'fast' is not a rate"),
         (["text: Hi", "batch_size: many"], "campaign.yaml: batch_size: "),
         (["text: Hi", "pacing: {rate: 0/s}", "batch_size: 0", "subject_tag: maybe"], "(and 2 more)"),
-        ([], "campaign.yaml: a campaign needs html or text"),
+        ([], "campaign.yaml: an email needs html or text"),
         (["html: missing.html"], "missing.html: no such file"),
         (["html: folder.html"], "folder.html: is a folder"),
         (["html: empty.html"], "empty.html: is empty"),

@@ -12,8 +12,8 @@ WAYS = {"steps": STEPS, "groups": EXTENSIONS, "chunks": CHUNKS}
 """How a transaction can be written → what a server offers that makes us write it so."""
 
 
-def a_message(recipient=RECIPIENT, content=CONTENT, envelope_sender="bounce+7@example.com", envelope_id=""):
-    return Message(7, envelope_sender, recipient, content, envelope_id)
+def a_message(recipient=RECIPIENT, content=CONTENT, envelope_sender="bounce+7@example.com", token=""):
+    return Message(7, envelope_sender, recipient, content, token)
 
 
 async def dispatched():

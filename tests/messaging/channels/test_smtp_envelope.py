@@ -71,8 +71,8 @@ async def test_an_address_that_would_break_the_command_never_reaches_the_wire(ad
 
 async def test_who_offers_reports_is_told_whom_to_report_on_and_under_which_name():
     async with a_sender(extensions=("DSN", *EXTENSIONS)) as (server, sender):
-        await sender.send(a_message("ada+news=1@example.org", envelope_id="42.f00+="), dispatched)
-        await sender.send(a_message("bücher@example.org", envelope_id="42"), dispatched)
+        await sender.send(a_message("ada+news=1@example.org", token="42.f00+="), dispatched)
+        await sender.send(a_message("bücher@example.org", token="42"), dispatched)
         await sender.send(a_message(), dispatched)
 
     size = len(CONTENT)
@@ -88,7 +88,7 @@ async def test_who_offers_reports_is_told_whom_to_report_on_and_under_which_name
 
 async def test_who_offers_no_reports_is_not_asked_for_them():
     async with a_sender(extensions=STEPS) as (server, sender):
-        await sender.send(a_message(envelope_id="42"), dispatched)
+        await sender.send(a_message(token="42"), dispatched)
 
     assert server.commands[2] == f"RCPT TO:<{RECIPIENT}>"
 

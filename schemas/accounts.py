@@ -1,0 +1,25 @@
+"""Kinds of accounts, by the slug of their block, and what they carry."""
+
+from typing import Final
+
+from schemas.states import Channel
+
+CHANNELS: Final = {
+    "smtp-account": Channel.EMAIL,
+    "gmail-account": Channel.EMAIL,
+    "ses-account": Channel.EMAIL,
+    "whatsapp-cloud-account": Channel.WHATSAPP,
+    "whatsapp-web-account": Channel.WHATSAPP,
+}
+
+
+def channel_of(account: str) -> Channel:
+    """Return the channel of an account such as smtp-account/main.
+
+    Raises:
+        ValueError: There is no such kind of account; the text names those there are.
+    """
+    kind = account.partition("/")[0]
+    if kind not in CHANNELS:
+        raise ValueError(f"{kind!r} is no kind of account: {', '.join(CHANNELS)} are")
+    return CHANNELS[kind]
