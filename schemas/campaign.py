@@ -35,7 +35,7 @@ class CampaignSpec(Schema):
     fallback: list[Annotated[str, Field(pattern=_ACCOUNT)]] = Field(
         default_factory=list,
         description="Accounts to try, in this order, for those who cannot be reached on the one before: they "
-        "have no address for it, or it leads to nobody. Who was accepted, or may have been, is never tried again.",
+        "have no address for it, or it leads to nobody. Who was accepted, or may have been, is left alone.",
         examples=[["whatsapp-cloud-account/main"]],
         max_length=4,
     )
@@ -67,7 +67,7 @@ class CampaignSpec(Schema):
         default="",
         title="Text part",
         description="The text template itself, or the path of a .txt file; made from the HTML when empty. On "
-        "WhatsApp it is the message, which the Cloud API takes only from those who wrote to you in the last day.",
+        "WhatsApp it is the message, which the Cloud API takes only within a day of their last message.",
         max_length=MAX_TEMPLATE_SIZE,
     )
     template: Annotated[WhatsAppTemplate, OptionalPart] = Field(

@@ -32,7 +32,7 @@ class WhatsAppTemplate(Schema):
     )
     body: dict[str, str] = Field(
         default_factory=dict,
-        description='The body\'s parameters by number or name: {"1": "{{ name }}"} or {"first_name": "{{ name }}"}.',
+        description='Parameters of the body by number or name: {"1": "{{ name }}"} or {"city": "{{ city }}"}.',
         examples=[{"1": "{{ name }}", "2": "{{ city }}"}],
     )
     buttons: list[str] = Field(

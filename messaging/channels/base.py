@@ -85,7 +85,7 @@ class Sender(Protocol):
 
 
 class SenderPool(Protocol):
-    """The connections of one account, at most `connections` at once; opened by `async with` of its account."""
+    """The connections of one account, at most `connections` at once; used with `async with`."""
 
     connections: int
 

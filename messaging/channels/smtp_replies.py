@@ -112,7 +112,8 @@ _BY_STATUS = {
 _THROTTLED_CODES = {421, 454}
 _THROTTLED_STATUS = re.compile(r"4\.3\.\d+|4\.4\.5|4\.5\.3|4\.7\.(0|2\d|3\d|[5-7]\d\d)")
 
-# There is no such mailbox or domain, or it has moved or takes nothing any more (RFC 3463, 3.2 and 3.3; RFC 7505).
+# There is no such mailbox or domain, or it has moved or takes nothing any more (RFC 3463, 3.2 and 3.3;
+# RFC 7505).
 _NOBODY = re.compile(r"5\.1\.([1236]|10)|5\.2\.1")
 
 _LONGEST_WAIT = 24 * 3600.0

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import ClassVar
 
 from messaging.channels.base import Message
 from messaging.channels.smtp import SmtpPool, SmtpSettings
@@ -23,7 +24,7 @@ _SCRIPTS = {
 
 class SmtpProvider:
     account = "smtp-account/main"
-    spec = {"subject": "Hello", "text": "Hello"}
+    spec: ClassVar = {"subject": "Hello", "text": "Hello"}
     address = "ada@example.org"
 
     def __init__(self, server: ScriptedSmtp, running: contextlib.AsyncExitStack) -> None:
