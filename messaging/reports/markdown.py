@@ -65,7 +65,9 @@ def campaign_markdown(report: CampaignReport) -> str:
         told = f"`outflow report {name}` names them, `outflow resolve {name}` decides about them."
         lines += ["", f"**{report.totals.unknown:,} unknown:** {told}"]
     if report.totals.queued and report.state not in {CampaignState.FINISHED, CampaignState.CANCELLED}:
-        lines += ["", f"**Not done:** `outflow retry {_quoted(report.campaign)}` sends only what is missing."]
+        command = "resume" if report.state is CampaignState.PAUSED else "retry"
+        told = f"`outflow {command} {_quoted(report.campaign)}` sends only what is missing."
+        lines += ["", f"**Not done:** {told}"]
     return "\n".join(lines) + "\n"
 
 

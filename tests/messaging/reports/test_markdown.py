@@ -93,7 +93,7 @@ def test_a_paused_campaign_says_why_and_how_to_go_on(report: CampaignReport):
 
     assert "# Campaign spring-offer: paused" in markdown
     assert "**Paused because** login refused" in markdown
-    assert "**Not done:** `outflow retry spring-offer` sends only what is missing." in markdown
+    assert "**Not done:** `outflow resume spring-offer` sends only what is missing." in markdown
 
 
 def test_a_finished_campaign_asks_for_nothing(report: CampaignReport):
