@@ -31,7 +31,7 @@ BATCH = 5_000
 STATEMENTS = [
     "INSERT INTO audiences (name) VALUES ('a')",
     """INSERT INTO campaigns (name, spec, audience_id, state)
-        VALUES ('c', '{"channel": "email"}', 1, 'running')""",
+        VALUES ('c', '{"account": "smtp-account/main"}', 1, 'running')""",
     """INSERT INTO contacts (email_key, email, name, attributes)
         SELECT k, k, 'Ada Lovelace', '{"City": "London", "Plan": "Gold", "Orders": "17"}'
         FROM (SELECT 'person.' || n || '@example.org' AS k FROM generate_series(1, :n) n)""",

@@ -22,8 +22,9 @@ from uuid import UUID, uuid5
 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from messaging.campaign.email_rendering import EmailRenderer
 from messaging.campaign.plain_text import text_of
-from messaging.campaign.rendering import Recipient, Renderer
+from messaging.campaign.rendering import Recipient
 from schemas.campaign import CampaignSpec
 
 SENDER = ("Example Shop", "news@shop.example.org")
@@ -85,7 +86,7 @@ def microseconds(way: Callable[[Recipient], bytes], people: list[Recipient]) -> 
 
 def our_way(spec: CampaignSpec) -> Callable[[Recipient], bytes]:
     """Return what sending calls."""
-    renderer = Renderer(spec, 18, f"{SENDER[0]} <{SENDER[1]}>", PUBLIC_URL)
+    renderer = EmailRenderer(spec, 18, f"{SENDER[0]} <{SENDER[1]}>", PUBLIC_URL)
     return lambda recipient: renderer.render(recipient).content
 
 

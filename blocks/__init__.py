@@ -3,6 +3,10 @@
 Only concrete kinds are visible here: `prefect block register -m blocks` registers what it sees.
 """
 
+from blocks.gmail_account import GmailAccount
+from blocks.ses_account import SesAccount
 from blocks.smtp_account import SmtpAccount
+from blocks.whatsapp_cloud_account import WhatsAppCloudAccount
+from blocks.whatsapp_web_account import WhatsAppWebAccount
 
-__all__ = ["SmtpAccount"]
+__all__ = ["GmailAccount", "SesAccount", "SmtpAccount", "WhatsAppCloudAccount", "WhatsAppWebAccount"]

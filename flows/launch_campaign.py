@@ -19,7 +19,8 @@ async def launch_campaign(campaign: CampaignSpec) -> CampaignReport:
     is missing.
     """
     resolved = await resolve_templates(campaign)
-    await verify_account(resolved.account)
+    for account in resolved.accounts:
+        await verify_account(account)
     plan = await plan_campaign(resolved)
     try:
         if plan.state is not CampaignState.FINISHED:

@@ -17,7 +17,8 @@ async def retry_campaign(request: RetryRequest) -> CampaignReport:
     Without a choice it only finishes what a crash, a pause or a server that was away left undone.
     """
     plan = await find_plan(request.campaign)
-    await verify_account(plan.account)
+    for account in plan.accounts:
+        await verify_account(account)
     await requeue(request)
     try:
         await send_batches(SendRequest(campaign_id=plan.campaign_id, batches=request.batches))

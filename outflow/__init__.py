@@ -14,10 +14,10 @@ from deployments import environment
 from messaging.errors import MessagingError
 from messaging.reports import console
 from messaging.storage.failing import database_errors
-from outflow import accounts, audiences, campaigns, contacts, machine
+from outflow import accounts, audiences, campaigns, contacts, gmail, machine, suppressions, whatsapp
 
 app = typer.Typer(
-    help="Personalised bulk email campaigns: import contacts, check, send, control, report.",
+    help="Personalised bulk email and WhatsApp campaigns: import contacts, check, send, control, report.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -30,6 +30,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {  # in the order of --help
     "verify": contacts.verify,
     "parse": contacts.parse,
     "check": campaigns.check,
+    "test": campaigns.send_test,
     "send": campaigns.send,
     "retry": campaigns.retry,
     "pause": campaigns.pause,
@@ -45,6 +46,9 @@ for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 app.add_typer(accounts.account_app, name="account")
 app.add_typer(audiences.audience_app, name="audience")
+app.add_typer(gmail.gmail_app, name="gmail")
+app.add_typer(suppressions.suppress_app, name="suppress")
+app.add_typer(whatsapp.whatsapp_app, name="whatsapp")
 
 _VERBOSE = {"--verbose", "-v"}
 

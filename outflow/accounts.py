@@ -9,27 +9,29 @@ import typer
 from messaging.errors import InputError
 from messaging.reports import console
 from outflow.running import AsJson, answer, pair, reach_prefect, run
+from schemas.accounts import KINDS, SECRETS
 
 account_app = typer.Typer(help="Accounts that send, kept as Prefect blocks.", no_args_is_help=True)
 
 
 @account_app.command("add")
 def account_add(
-    kind: Annotated[str, typer.Argument(help="Kind of account: smtp.")],
+    kind: Annotated[str, typer.Argument(help=f"Kind of account: {', '.join(KINDS)}.")],
     name: Annotated[str, typer.Argument(help="Name to give it, as in main.")],
     values: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE…",
-            help="Its settings, as in host=smtp.example.org sender=news@example.org "
-            "username=news password=@env:SMTP_PASSWORD (or @file:PATH).",
+            help="Its settings, as in host=smtp.example.org sender=news@example.org username=news. "
+            "Secrets are read from a variable or a file: password=@env:SMTP_PASSWORD, token=@file:PATH.",
         ),
-    ],
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Make an account, or replace the one of that name."""
-    settings = dict(_setting(value) for value in values)
+    typed = dict(pair(value, "KEY=VALUE") for value in values or [])
+    settings = {key: _setting(key, value) for key, value in typed.items()}
     reach_prefect()
     from tasks.accounts import add_account
 
@@ -47,7 +49,11 @@ def account_list(*, as_json: AsJson = False) -> None:
     from messaging.campaign.limiting import all_limits
     from messaging.storage.engine import engine
 
-    limited = {limits.account: limits for limits in all_limits(engine())}
+    limited = {
+        limits.account: limits
+        for limits in all_limits(engine())
+        if limits.set_by_person or limits.account in references
+    }
     if as_json:
         shown = {"limits": [limits.model_dump() for limits in limited.values()]} if limited else {}
         console.show_json({"accounts": references} | shown)
@@ -97,7 +103,7 @@ def account_limit(  # noqa: PLR0913 - one option per limit
 def account_verify(
     account: Annotated[str, typer.Argument(help="As in smtp-account/main.")], *, as_json: AsJson = False
 ) -> None:
-    """Connect and log in with an account; send nothing."""
+    """Connect and log in with an account, say what was met, send nothing."""
     reach_prefect()
     from tasks.accounts import verify_account
 
@@ -114,30 +120,28 @@ def account_remove(
     from tasks.accounts import remove_account
 
     run(remove_account(account))
-    from messaging.campaign.limiting import clear_limits
+    from messaging.campaign.limiting import forget_account
     from messaging.storage.engine import engine
 
-    clear_limits(engine(), account)
+    forget_account(engine(), account)
     console.show_json({"removed": account}) if as_json else console.show(f"{account} is removed")
 
 
-def _setting(value: str) -> tuple[str, str]:
-    """Read one KEY=VALUE of an account; secrets come from the environment or a file, never from here."""
-    key, rest = pair(value, "KEY=VALUE")
-    if rest.startswith("@env:"):
-        if (found := os.environ.get(rest.removeprefix("@env:"))) is None:
-            raise InputError(f"{key}: there is no environment variable {rest.removeprefix('@env:')}")
-        return key, found
-    if rest.startswith("@file:"):
+def _setting(key: str, value: str) -> str:
+    """Read one setting of an account; secrets come from the environment or a file, never from here."""
+    if value.startswith("@env:"):
+        if (found := os.environ.get(value.removeprefix("@env:"))) is None:
+            raise InputError(f"{key}: there is no environment variable {value.removeprefix('@env:')}")
+        return found
+    if value.startswith("@file:"):
         try:
-            return key, Path(rest.removeprefix("@file:")).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise InputError(
-                f"{key}: {rest.removeprefix('@file:')} cannot be read: {error.strerror}"
-            ) from None
-    if key == "password":
+            return Path(value.removeprefix("@file:")).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise InputError(f"{key}: {value.removeprefix('@file:')} cannot be read: {why}") from None
+    if key in SECRETS:
         raise InputError(
-            "a password on the command line can be read by others on this machine: "
-            "write password=@env:VARIABLE or password=@file:PATH"
+            f"{key} is a secret, and on the command line others on this machine can read it: "
+            f"write {key}=@env:VARIABLE or {key}=@file:PATH"
         )
-    return key, rest
+    return value

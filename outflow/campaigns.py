@@ -1,6 +1,7 @@
 """Campaigns: check, send, retry, control, and where they stand."""
 
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,6 +40,46 @@ def check(campaign: CampaignFile, *, as_json: AsJson = False) -> None:
         return
     console.show_preflight(preflight)
     console.show(f"Account {spec.account}: {met}")
+
+
+def send_test(  # noqa: PLR0913 - an argument per option
+    campaign: CampaignFile,
+    more: Annotated[list[str] | None, typer.Argument(metavar="ADDRESS…", hidden=True)] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS…",
+            help="Whom the message goes to: e-mail addresses, or phone numbers as +447400000001.",
+        ),
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Which of the campaign's accounts; without it, the first.")
+    ] = None,
+    *,
+    simulator: Annotated[
+        bool, typer.Option("--simulator", help="Also to the addresses of Amazon SES's mailbox simulator.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send a campaign's message to named people now, as a test."""
+    from messaging.campaign.definition import load_campaign
+    from messaging.campaign.testing import Ending, prepare
+    from messaging.storage.engine import engine
+
+    spec = load_campaign(campaign)
+    trial = prepare(engine(), spec, account, [*(to or []), *(more or [])], simulator=simulator)
+    reach_prefect()
+    from tasks.testing import send_tests
+
+    tried = run(send_tests(trial))
+    if as_json:
+        messages = [asdict(one) for one in tried]
+        console.show_json({"campaign": spec.name, "account": trial.account, "messages": messages})
+    else:
+        for one in tried:
+            console.show(f"{one.to}: {one.ending}" + (f", {one.said}" if one.said else ""))
+    if any(one.ending is not Ending.ACCEPTED for one in tried):
+        sys.exit(1)
 
 
 def send(campaign: CampaignFile, *, as_json: AsJson = False) -> None:
@@ -193,9 +234,17 @@ def _answer(controlled: "Controlled", *, as_json: bool) -> None:
 def status(
     campaign: Annotated[str | None, typer.Argument(metavar="CAMPAIGN", help="Only this campaign.")] = None,
     *,
+    accounts: Annotated[
+        bool, typer.Option("--accounts", help="How the accounts are, instead of campaigns.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show where campaigns stand."""
+    """Show where campaigns stand, or how the accounts are."""
+    if accounts:
+        if campaign is not None:
+            raise typer.BadParameter("choose a campaign or --accounts", param_hint="CAMPAIGN")
+        _account_statuses(as_json=as_json)
+        return
     from messaging.campaign.finding import campaign_named
     from messaging.reports.numbers import all_reports, campaign_report
     from messaging.storage.engine import engine
@@ -211,6 +260,19 @@ def status(
         console.show_status(reports)
     else:
         console.show("there is no campaign yet: outflow send CAMPAIGN.yaml")
+
+
+def _account_statuses(*, as_json: bool) -> None:
+    reach_prefect()
+    from messaging.reports.accounts import account_statuses, show_accounts
+    from messaging.storage.engine import engine
+    from tasks.accounts import list_accounts
+
+    statuses = account_statuses(engine(), run(list_accounts()))
+    if as_json:
+        console.show_json({"accounts": [status.model_dump(mode="json") for status in statuses]})
+    else:
+        show_accounts(statuses)
 
 
 def report_command(campaign: CampaignName, *, as_json: AsJson = False) -> None:

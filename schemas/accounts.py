@@ -12,6 +12,26 @@ CHANNELS: Final = {
     "whatsapp-web-account": Channel.WHATSAPP,
 }
 
+KINDS: Final = tuple(slug.removesuffix("-account") for slug in CHANNELS)
+"""As people write them: smtp, gmail."""
+
+SECRETS: Final = frozenset(
+    {
+        "access_token",
+        "app_secret",
+        "client_secret",
+        "password",
+        "proxy",
+        "refresh_token",
+        "secret_access_key",
+        "service_account",
+        "session_token",
+        "token",
+        "verify_token",
+    }
+)
+"""Settings of accounts that nobody else may see, as the blocks' own fields say."""
+
 
 def channel_of(account: str) -> Channel:
     """Return the channel of an account such as smtp-account/main.

@@ -49,7 +49,7 @@ class Plan(Schema):
 
     campaign_id: int
     name: str
-    account: str = Field(description="Reference of the account it goes through.")
+    accounts: list[str] = Field(description="References of the accounts that have batches to send.")
     state: CampaignState
     batches: list[int] = Field(description="Batch numbers.")
     recipients: int
@@ -68,6 +68,14 @@ class BatchTotals(Schema):
     def per_second(self) -> float:
         """Answers per second."""
         return self.totals.answered / self.seconds if self.seconds > 0 else 0.0
+
+
+class AccountTotals(Schema):
+    """One of a campaign's accounts in figures; they add up to the campaign's, without `fell_back`."""
+
+    account: str
+    totals: Totals
+    fell_back: int = Field(description="Recipients it could not reach, who were tried on another account.")
 
 
 class BatchReport(Schema):
@@ -115,6 +123,9 @@ class CampaignReport(Schema):
     state: CampaignState
     totals: Totals
     batches: int
+    accounts: list[AccountTotals] = Field(
+        default_factory=list, description="Each account's part, when the campaign has more than one."
+    )
     excluded: dict[str, int] = Field(description="Members of the audience left out when planning, by reason.")
     reasons: dict[str, int] = Field(description="Rejected and unknown by reason, most frequent first.")
     started_at: datetime | None

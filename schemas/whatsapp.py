@@ -26,18 +26,21 @@ class WhatsAppTemplate(Schema):
     )
     header: OptionalText = Field(
         default="",
-        description="The header's one text parameter, or the https link of its image, video or document.",
+        description="The header's one text parameter, or the https link of its image, video or document, "
+        "with image:, video: or document: before a link whose end does not show which. Where the parameters "
+        "of the body have names, the text begins with its own, as in name: {{ name }}.",
         examples=["{{ name }}"],
         max_length=2000,
     )
     body: dict[str, str] = Field(
         default_factory=dict,
-        description='Parameters of the body by number or name: {"1": "{{ name }}"} or {"city": "{{ city }}"}.',
+        description='The parameters by number or name: {"1": "{{ name }}"} or {"city": "{{ city }}"}.',
         examples=[{"1": "{{ name }}", "2": "{{ city }}"}],
     )
     buttons: list[str] = Field(
         default_factory=list,
-        description="What each button gets, in order: the end of its link, or its code. Empty: nothing.",
+        description="What each button gets, in order: the end of its link, or its code; copy_code: stands "
+        "before a coupon to copy. Empty: nothing.",
         examples=[['{{ contact["Coupon"] }}']],
         max_length=MOST_BUTTONS,
     )

@@ -2,23 +2,31 @@
 
 import re
 from http import HTTPStatus
+from typing import Final
 
 from prefect import task
 from prefect.blocks.core import Block
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from pydantic import ValidationError
 
-from blocks import SmtpAccount
+from blocks import GmailAccount, SesAccount, SmtpAccount, WhatsAppCloudAccount, WhatsAppWebAccount
 from blocks.account import Account
 from messaging.errors import InputError
+from schemas.accounts import SECRETS
 from schemas.problems import first_problem
 from tasks.guarding import guarded
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # what Prefect takes for a block document
 
-KINDS: dict[str, type[Account]] = {"smtp": SmtpAccount}
+KINDS: Final[dict[str, type[Account]]] = {
+    "smtp": SmtpAccount,
+    "gmail": GmailAccount,
+    "ses": SesAccount,
+    "whatsapp-cloud": WhatsAppCloudAccount,
+    "whatsapp-web": WhatsAppWebAccount,
+}
 
 
 async def load_account(reference: str) -> Account:
@@ -30,12 +38,16 @@ async def load_account(reference: str) -> Account:
     try:
         found = await Block.aload(reference)  # by slug: only the base class dispatches
     except ValueError:
-        kind, _, name = reference.partition("/")
-        if not name:
-            raise InputError(f"{reference!r} is no account: write {_slugs()[0]}/NAME") from None
+        slug, _, name = reference.partition("/")
+        if not name or slug not in _slugs():
+            raise InputError(
+                f"{reference!r} is no account: write its kind and name, as in {_slugs()[0]}/main; "
+                f"kinds are {', '.join(_slugs())}"
+            ) from None
+        kind = slug.removesuffix("-account")
         raise InputError(
             f"there is no account {reference!r}; make it with: "
-            f"outflow account add {kind.removesuffix('-account')} {name} host=… sender=…"
+            f"{' '.join(['outflow account add', kind, name, *_required(KINDS[kind])])}"
         ) from None
     if not isinstance(found, Account):
         raise InputError(f"{reference!r} is a block, but no account: {', '.join(_slugs())} are")
@@ -68,8 +80,13 @@ async def add_account(kind: str, name: str, values: dict[str, str]) -> str:
     try:
         account = block_type.model_validate(values)
     except ValidationError as error:
-        raise InputError(first_problem(block_type, error)) from None
-    await account.asave(name, overwrite=True)
+        missing = any(problem["type"] == "missing" for problem in error.errors(include_input=False))
+        needed = f"; {kind} accounts need {' '.join(_required(block_type))}" if missing else ""
+        raise InputError(f"{first_problem(block_type, error)}{needed}") from None
+    try:
+        await account.asave(name, overwrite=True)
+    except ObjectAlreadyExists:  # another process registered this kind, or saved this account, just now
+        await account.asave(name, overwrite=True)
     return f"{block_type.get_block_type_slug()}/{name}"
 
 
@@ -100,6 +117,12 @@ async def remove_account(reference: str) -> None:
         await Block.adelete(reference)
     except ValueError:
         raise InputError(f"there is no account {reference!r}; `outflow account list` shows them") from None
+
+
+def _required(block_type: type[Account]) -> list[str]:
+    """Return the settings that an account cannot be made without, as they are written."""
+    fields = block_type.model_fields.items()
+    return [f"{name}={'@env:' * (name in SECRETS)}…" for name, field in fields if field.is_required()]
 
 
 def _slugs() -> list[str]:

@@ -3,23 +3,29 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import (
+    TableArtifact,
     acreate_markdown_artifact,
     acreate_progress_artifact,
     acreate_table_artifact,
     aupdate_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 
 from messaging.reports import numbers
+from messaging.reports.accounts import account_rows, account_statuses
 from messaging.reports.markdown import campaign_markdown, holding_up
 from messaging.storage.engine import engine
 from schemas.report import CampaignReport
+from tasks.accounts import list_accounts
 from tasks.guarding import in_thread
 
 _log = logging.getLogger("messaging.progress")  # the tree that Prefect forwards to the run's page
@@ -30,31 +36,40 @@ MOST_ROWS = 1000  # a larger table is no longer read by anyone, and Prefect drop
 
 @asynccontextmanager
 async def progress(campaign_id: int) -> AsyncIterator[None]:
-    """Keep a progress artifact up to date while the block runs."""
+    """Keep a progress artifact and the table of accounts up to date while the block runs."""
     artifact = await acreate_progress_artifact(
         0.0, key=f"campaign-{campaign_id}-progress", description="Sending has started."
     )
-    watch = asyncio.create_task(_watch(campaign_id, artifact))
+    accounts = await list_accounts()
+    table = await acreate_table_artifact(
+        await _account_rows(accounts), key="accounts", description="Accounts, their limits and how they are."
+    )
+
+    async def update() -> None:
+        await _update(f"the progress of campaign {campaign_id}", _show(campaign_id, artifact))
+        await _update("the table of accounts", _show_accounts(accounts, table))
+
+    watch = asyncio.create_task(_watch(update))
     try:
         yield
     finally:
         watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watch
-        await _update(campaign_id, artifact)
+        await update()
 
 
-async def _watch(campaign_id: int, artifact: UUID) -> None:
+async def _watch(update: Callable[[], Awaitable[None]]) -> None:
     while True:
         await asyncio.sleep(PROGRESS_SECONDS)
-        await _update(campaign_id, artifact)
+        await update()
 
 
-async def _update(campaign_id: int, artifact: UUID) -> None:
+async def _update(what: str, showing: Awaitable[None]) -> None:
     try:
-        await _show(campaign_id, artifact)
+        await showing
     except Exception as error:  # noqa: BLE001 - no display may stop the sending
-        _log.warning("the progress of campaign %d could not be shown (%s)", campaign_id, type(error).__name__)
+        _log.warning("%s could not be shown (%s)", what, type(error).__name__)
 
 
 async def _show(campaign_id: int, artifact: UUID) -> None:
@@ -71,6 +86,16 @@ async def _show(campaign_id: int, artifact: UUID) -> None:
         100.0 * (planned - left) / planned if planned else 100.0,
         f"{'. '.join([figures, *paused, *holding_up(report)])}.",
     )
+
+
+async def _show_accounts(accounts: list[str], artifact: UUID) -> None:
+    table = TableArtifact(table=await _account_rows(accounts))
+    async with get_client() as client:  # Prefect's own functions update no table
+        await client.update_artifact(artifact, ArtifactUpdate(data=await table.aformat()))
+
+
+async def _account_rows(accounts: list[str]) -> list[dict[str, Any]]:
+    return await in_thread(lambda: account_rows(account_statuses(engine(), accounts)))
 
 
 @task(task_run_name="report-campaign-{campaign_id}", cache_policy=NO_CACHE)

@@ -1,18 +1,19 @@
 """Batches sent."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from messaging.campaign import sending
+from messaging.campaign import sending, working
 from messaging.campaign.finding import campaign_numbered
 from messaging.campaign.sending import CampaignRun
 from messaging.campaign.turns import LONGEST_HOLD
-from messaging.campaign.working import next_work
+from messaging.errors import CampaignStopped
 from messaging.storage.engine import engine
 from schemas.report import BatchReport
 from tasks.accounts import load_account
@@ -21,21 +22,33 @@ from tasks.guarding import guarded, in_thread, is_retryable
 BATCHES_AT_ONCE = 2  # they share the account's connections; one fills them while the other ends
 
 
-@asynccontextmanager
-async def open_run(campaign_id: int) -> AsyncIterator[CampaignRun]:
-    """Open the connections of a campaign's account and compile its templates."""
+async def legs_of(campaign_id: int) -> list[int]:
+    """Return the places of a campaign's accounts, in the order they are tried."""
     campaign = await in_thread(lambda: campaign_numbered(engine(), campaign_id))
-    account = await load_account(campaign.spec.account)
+    return list(range(len(campaign.spec.accounts)))
+
+
+async def has_work(campaign_id: int, leg: int, chosen: list[int] | None) -> bool:
+    """Wait until an account has something to send; False: there is nothing left that it could send."""
+    with guarded():
+        return await working.has_work(engine(), campaign_id, leg, chosen)
+
+
+@asynccontextmanager
+async def open_run(campaign_id: int, leg: int) -> AsyncIterator[CampaignRun]:
+    """Open the connections of one of a campaign's accounts and compile its templates."""
+    campaign = await in_thread(lambda: campaign_numbered(engine(), campaign_id))
+    account = await load_account(campaign.spec.accounts[leg])
     async with account.open() as pool:
-        run = await in_thread(lambda: CampaignRun(engine(), campaign_id, account.sender_header, pool))
+        run = await in_thread(lambda: CampaignRun(engine(), campaign_id, account.sender_header, pool, leg))
         async with run:
             yield run
 
 
 async def due_batches(run: CampaignRun, chosen: list[int] | None) -> AsyncIterator[list[int]]:
-    """Yield the batches that can be sent now, waiting for those that cannot yet, until none is left."""
+    """Yield batches that an account can send now, waiting for those it cannot yet, until none is left."""
     with guarded():
-        async for numbers in next_work(run, chosen):
+        async for numbers in working.next_work(run, chosen):
             yield numbers
 
 
@@ -69,3 +82,14 @@ async def send_batch_runs(run: CampaignRun, numbers: list[int]) -> None:
     for failure in failures:
         if failure is not None:
             raise failure
+
+
+async def at_once(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do several things at the same time to their end; then raise what failed.
+
+    Of several failures the one that stopped the others, when one did.
+    """
+    found = await asyncio.gather(*work, return_exceptions=True)
+    failures = [failure for failure in found if failure is not None]
+    if failures:
+        raise min(failures, key=lambda failure: isinstance(failure, CampaignStopped))

@@ -5,10 +5,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
+
+from messaging.storage import limits
+from messaging.storage.limits import Limit
+from schemas.accounts import KINDS, SECRETS
 
 OUTFLOW = Path(sys.executable).with_name("outflow")
 ACCOUNT = "smtp-account/main"
@@ -17,8 +22,8 @@ Run = Callable[..., subprocess.CompletedProcess]
 
 
 @pytest.fixture
-def limit(tmp_path: Path, database_url: str, ledger: Engine) -> Run:
-    """Run `outflow account limit`; Prefect could not even be imported."""
+def outflow_account(tmp_path: Path, database_url: str, ledger: Engine) -> Run:
+    """Run `outflow account`; Prefect could not even be imported."""
     assert ledger
     (tmp_path / "prefect.py").write_text("raise AssertionError('Prefect was imported')")
     surroundings = {
@@ -28,7 +33,7 @@ def limit(tmp_path: Path, database_url: str, ledger: Engine) -> Run:
 
     def run(*arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [OUTFLOW, "account", "limit", *arguments],
+            [OUTFLOW, "account", *arguments],
             env=os.environ | surroundings,
             capture_output=True,
             text=True,
@@ -40,6 +45,11 @@ def limit(tmp_path: Path, database_url: str, ledger: Engine) -> Run:
     return run
 
 
+@pytest.fixture
+def limit(outflow_account: Run) -> Run:
+    return partial(outflow_account, "limit")
+
+
 def test_limits_are_set_one_by_one_shown_lifted_and_cleared(limit: Run):
     assert limit(ACCOUNT).stdout == f"{ACCOUNT}: no limit\n"
 
@@ -49,9 +59,27 @@ def test_limits_are_set_one_by_one_shown_lifted_and_cleared(limit: Run):
     assert shown == f"{ACCOUNT}: 200/s, 50,000 in 24 hours, gmail.com 20/s, t-online.de 100/m\n"
 
     said = json.loads(limit(ACCOUNT, "--rate", "none", "--domain", "t-online.de=none", "--json").stdout)
-    assert said == {"account": ACCOUNT, "rate": None, "per_day": 50000, "domains": {"gmail.com": "20/s"}}
+    nothing = {"rate": None, "per_day": None, "portfolio": None, "portfolio_per_day": None}
+    assert said == {
+        "account": ACCOUNT,
+        "rate": None,
+        "per_day": 50000,
+        "domains": {"gmail.com": "20/s"},
+        "provider": nothing,
+    }
 
     assert limit(ACCOUNT, "--clear", "--rate", "5/s").stdout == f"{ACCOUNT}: 5/s\n"
+
+
+def test_what_the_provider_allows_is_shown_and_stays_when_a_person_clears(limit: Run, ledger: Engine):
+    with ledger.begin() as connection:
+        limits.set_quota(connection, ACCOUNT, Limit(14.0, 50_000), None)
+
+    allowed = "(the provider allows 14/s and 50,000 a day)"
+    assert limit(ACCOUNT, "--rate", "200/s").stdout == f"{ACCOUNT}: 200/s {allowed}\n"
+    assert limit(ACCOUNT, "--clear").stdout == f"{ACCOUNT}: no limit {allowed}\n"
+    said = json.loads(limit(ACCOUNT, "--json").stdout)
+    assert (said["rate"], said["provider"]["rate"], said["provider"]["per_day"]) == (None, "14/s", 50_000)
 
 
 @pytest.mark.parametrize(
@@ -75,3 +103,18 @@ def test_what_is_no_limit_gets_a_sentence_and_changes_nothing(
     assert done.returncode == 1
     assert sentence in json.loads(done.stdout)["error"]
     assert limit(ACCOUNT).stdout == f"{ACCOUNT}: no limit\n"
+
+
+@pytest.mark.parametrize("secret", sorted(SECRETS))
+def test_a_secret_on_the_command_line_is_refused_and_not_repeated(outflow_account: Run, secret: str):
+    done = outflow_account("add", "smtp", "main", "host=h", f"{secret}=canary-Zq9", "--json")
+
+    assert done.returncode == 1
+    assert f"write {secret}=@env:VARIABLE or {secret}=@file:PATH" in json.loads(done.stdout)["error"]
+    assert "canary" not in done.stdout + done.stderr
+
+
+def test_the_kinds_of_accounts_are_told_without_prefect(outflow_account: Run):
+    shown = outflow_account("add", "--help").stdout
+
+    assert all(kind in shown for kind in KINDS)

@@ -219,6 +219,36 @@ def test_from_an_empty_installation_to_a_report(
     assert report["reasons"]["550 5.1.1"] == 1
 
 
+@pytest.mark.usefixtures("customers")
+def test_a_test_message_goes_to_whom_it_is_told_and_is_no_campaign(
+    outflow_up: Run, campaign: Path, ledger: Engine, tmp_path: Path
+):
+    outflow = outflow_up
+    with sandbox.running(tmp_path / "outbox") as server:
+        settings = ["host=127.0.0.1", f"port={server.port}", "security=none", "sender=news@example.org"]
+        assert outflow("account", "add", "smtp", "main", *settings, "--json").code == 0
+
+        said = outflow("test", campaign, "--to", "me@example.com", "ada@example.org", "--json").said
+        refused = outflow("test", campaign, "--to", "nobody.me@example.com", "--to", "me@example.com")
+
+    assert said.keys() == {"campaign", "account", "messages"}
+    assert [(one["to"], one["ending"]) for one in said["messages"]] == [
+        ("me@example.com", "accepted"),
+        ("ada@example.org", "accepted"),
+    ]
+    assert (refused.code, "Traceback" in refused.err) == (1, False)
+    lines = refused.out.splitlines()
+    assert lines[0].startswith("nobody.me@example.com: rejected, 550 5.1.1")
+    assert lines[1].startswith("me@example.com: accepted, 250")
+    assert server.received() == 3
+    assert all_reports(ledger) == []
+
+    outflow("test", campaign, "--json").failed_with("a test goes to 1 to 20 addresses: name them after --to")
+    outflow("test", campaign, "--to", "me@example.com", "--simulator", "--json").failed_with(
+        "only Amazon SES has one"
+    )
+
+
 async def test_paused_by_another_process_a_campaign_stops_and_resumed_it_sends_the_rest(
     outflow_up: Run, to_readers: Callable[..., Path], tmp_path: Path
 ):

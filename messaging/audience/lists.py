@@ -8,11 +8,11 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Engine, SelectBase, except_, union
 
 from messaging.errors import InputError
-from messaging.storage import audiences, campaigns, filters
+from messaging.storage import audiences, campaigns, filters, plans
 from messaging.yaml_file import read_yaml
 from schemas.audience import AudienceDetails, AudienceLine, AudienceSpec, Changed, Counted, Kind, Saved
 from schemas.problems import first_problem
-from schemas.states import Channel, SubscriptionStatus
+from schemas.states import SubscriptionStatus
 
 _MAX_FILE_SIZE = 100_000  # characters
 _LAST_IMPORTS = 5
@@ -71,7 +71,7 @@ def _line(connection: Connection, audience: audiences.Audience, last_import: dat
         last_import=last_import,
     )
     try:
-        counts = campaigns.exclusions(connection, audience.id, Channel.EMAIL)
+        counts = plans.exclusions(connection, audience.id, plans.BY_EMAIL)
     except InputError as error:
         return line.model_copy(update={"problem": str(error)})
     return line.model_copy(update={"members": sum(counts.values()), "reachable": counts.get(None, 0)})
@@ -87,7 +87,7 @@ def show_audience(engine: Engine, name: str) -> AudienceDetails:
         audience_id = audiences.named(connection, name)
         spec = audiences.everyone(connection)[name].spec
         counts = audiences.described(connection, audience_id)
-        excluded = campaigns.exclusions(connection, audience_id, Channel.EMAIL)
+        excluded = plans.exclusions(connection, audience_id, plans.BY_EMAIL)
         return AudienceDetails(
             name=name,
             kind=_kind(spec),
@@ -113,7 +113,7 @@ def count_members(engine: Engine, name: str, where: str = "") -> Counted:
     """
     with engine.begin() as connection:
         audience_id = audiences.named(connection, name)
-        counts = campaigns.exclusions(connection, audience_id, Channel.EMAIL, where)
+        counts = plans.exclusions(connection, audience_id, plans.BY_EMAIL, where)
     return Counted(audience=name, where=where, contacts=sum(counts.values()), reachable=counts.get(None, 0))
 
 

@@ -46,6 +46,7 @@ def answered(attempt: Attempt, receipt: Receipt, seconds_left: float | None = No
         wait=wait if state is AttemptState.QUEUED else None,
         counts=deferred and not receipt.throttled,
         delays=receipt.throttled,
+        unreachable=receipt.unreachable and receipt.outcome is Outcome.REJECTED,
     )
 
 

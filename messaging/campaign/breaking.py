@@ -43,7 +43,7 @@ class Breaker:
 
 
 def _is_about_us(receipt: Receipt) -> bool:
-    if receipt.outcome is not Outcome.REJECTED:
+    if receipt.outcome is not Outcome.REJECTED or receipt.unreachable:
         return False
     if receipt.status is None:
         return receipt.code == _TRANSACTION_FAILED

@@ -46,9 +46,7 @@ def deal_frames(connection: Connection, account: str, frames: list[int]) -> dict
 
 
 def _paces(connection: Connection, account: str, holders: list[Holder], now: float) -> dict[str, Pace]:
-    own, of_groups = limits.limits_of(connection, account)
-    limited = {domain_key(account, group): limit for group, limit in of_groups.items()}
-    limited[account_key(account)] = own
+    limited = limits.limits_of(connection, account)
     throttled = throttles.of_all(connection, account)
     rates = {key: rate_now(limited.get(key), throttled.get(key), now) for key in limited | throttled}
     paces = {key: Pace.of_rate(rate) for key, rate in rates.items() if rate is not None}

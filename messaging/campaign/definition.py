@@ -3,14 +3,17 @@
 import unicodedata
 from mimetypes import MimeTypes
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from messaging.errors import InputError
 from messaging.storage.campaigns import CampaignFile
 from messaging.yaml_file import read_text, read_yaml
+from schemas.accounts import channel_of
 from schemas.campaign import MAX_ATTACHED_SIZE, MAX_TEMPLATE_SIZE, CampaignSpec
 from schemas.problems import first_problem
+from schemas.states import Channel
 
 _SUFFIXES = (".html", ".htm", ".txt", ".j2")
 _MAX_FILE_SIZE = 3 * MAX_TEMPLATE_SIZE  # room for both templates inside the YAML
@@ -41,11 +44,20 @@ def load_campaign(path: Path) -> CampaignSpec:
         InputError: The file, a field or a template cannot be used; the text says which and why.
     """
     values = read_yaml(path, _MAX_FILE_SIZE)
+    _name_parameters(values)
     try:
         spec = CampaignSpec.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{path.name}: {first_problem(CampaignSpec, error)}") from None
     return resolve_templates(spec, path.parent)
+
+
+def _name_parameters(values: dict[str, Any]) -> None:
+    """Make the numbers of a WhatsApp template's parameters the names that a form gives them: 1 is "1"."""
+    template = values.get("template")
+    if isinstance(template, dict) and isinstance(body := template.get("body"), dict):
+        named = {str(name) if type(name) is int else name: source for name, source in body.items()}
+        values["template"] = {**template, "body": named}
 
 
 def resolve_templates(spec: CampaignSpec, folder: Path) -> CampaignSpec:
@@ -70,8 +82,12 @@ def read_attachments(spec: CampaignSpec) -> list[CampaignFile]:
 
     Raises:
         InputError: One is missing, empty or has a name that must not be sent, two have the same name, or they
-            are too large together.
+            are too large together; or no account of the campaign sends email.
     """
+    if spec.attachments and Channel.EMAIL not in map(channel_of, spec.accounts):
+        raise InputError(
+            "attachments go with emails alone: give a WhatsApp template the link of a document as its header"
+        )
     files: list[CampaignFile] = []
     left = MAX_ATTACHED_SIZE
     for path in map(Path, spec.attachments):

@@ -8,15 +8,14 @@ from sqlalchemy import Connection, Engine
 
 from messaging.campaign.provider_groups import provider_group
 from messaging.errors import InputError
-from messaging.storage import limits
+from messaging.storage import limits, senders
 from messaging.storage.limits import Limit, account_key, domain_key
-from schemas.limits import AccountLimits, rate_text
+from schemas.limits import AccountLimits, AllowedByProvider, rate_text
 from schemas.pacing import rate_of
 
 NONE: Final = "none"  # what a person writes to lift one limit
 _ACCOUNT = re.compile(r"[a-z0-9-]+/[a-z0-9-]+")
 _DOMAIN = re.compile(r"[^\s@./:=]+(\.[^\s@./:=]+)+")
-_MOST_PER_DAY: Final = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def change_limits(engine: Engine, account: str, change: Change) -> AccountLimits
     with engine.begin() as connection:
         if change.clear:
             limits.clear_limits(connection, account)
-        own, _ = limits.limits_of(connection, account)
+        own = limits.told(connection, account).by_person
         if change.rate is not None:
             own = replace(own, rate=rate)
         if change.per_day is not None:
@@ -50,31 +49,43 @@ def change_limits(engine: Engine, account: str, change: Change) -> AccountLimits
         limits.set_limit(connection, account_key(account), own)
         for group, limit in domains.items():
             limits.set_limit(connection, domain_key(account, group), Limit(rate=limit))
-        return _shown(connection, account)
+        return limits_of_account(connection, account)
 
 
 def all_limits(engine: Engine) -> list[AccountLimits]:
-    """Return the limits of each account that has any."""
+    """Return the limits of each account that has any, or whose provider named one."""
     with engine.begin() as connection:
-        return [_shown(connection, account) for account in limits.limited_accounts(connection)]
+        return [limits_of_account(connection, account) for account in limits.limited_accounts(connection)]
 
 
-def clear_limits(engine: Engine, account: str) -> None:
-    """Remove all limits of an account."""
+def forget_account(engine: Engine, account: str) -> None:
+    """Remove all limits of an account that is no more, what its provider allowed, and its last state."""
     with engine.begin() as connection:
-        limits.clear_limits(connection, account)
+        limits.forget(connection, account)
+        senders.forget(connection, account)
 
 
-def _shown(connection: Connection, account: str) -> AccountLimits:
-    own, of_groups = limits.limits_of(connection, account)
+def limits_of_account(connection: Connection, account: str) -> AccountLimits:
+    """Return an account's limits, and what its provider allows."""
+    told = limits.told(connection, account)
     return AccountLimits(
         account=account,
-        rate=None if own.rate is None else rate_text(own.rate),
-        per_day=own.per_day,
+        rate=_rate_text(told.by_person.rate),
+        per_day=told.by_person.per_day,
         domains={
-            group: rate_text(limit.rate) for group, limit in of_groups.items() if limit.rate is not None
+            group: rate_text(limit.rate) for group, limit in told.domains.items() if limit.rate is not None
         },
+        provider=AllowedByProvider(
+            rate=_rate_text(told.by_provider.rate),
+            per_day=told.by_provider.per_day,
+            portfolio=told.portfolio.name if told.portfolio else None,
+            portfolio_per_day=told.portfolio.per_day if told.portfolio else None,
+        ),
     )
+
+
+def _rate_text(rate: float | None) -> str | None:
+    return None if rate is None else rate_text(rate)
 
 
 def _rate(what: str, value: str | None) -> float | None:
@@ -89,7 +100,7 @@ def _rate(what: str, value: str | None) -> float | None:
 def _number(value: str | None) -> int | None:
     if value is None or value == NONE:
         return None
-    if not value.isascii() or not value.isdigit() or not 0 < int(value) <= _MOST_PER_DAY:
+    if not value.isascii() or not value.isdigit() or not 0 < int(value) <= limits.MOST_PER_DAY:
         raise InputError(
             f"per-day: {value!r} is not a number of messages: write one such as 50000, or {NONE}"
         )

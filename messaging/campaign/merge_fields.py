@@ -32,7 +32,7 @@ class MergeFields:
     def values(
         self,
         name: str | None,
-        email: str,
+        email: str | None,
         phone: str | None,
         unsubscribe_url: str,
         attributes: Mapping[str, str],
@@ -49,7 +49,8 @@ class MergeFields:
             fields["name"] = name
         if phone and not phone.isspace():
             fields["phone"] = phone
-        fields["email"] = email
+        if email:
+            fields["email"] = email
         fields["unsubscribe_url"] = unsubscribe_url
         columns = {
             column: value

@@ -11,22 +11,25 @@ from messaging.campaign.templates import check_fields, compile_templates
 from messaging.errors import DatabaseError, InputError
 from messaging.fields import field_name
 from messaging.settings import settings
-from messaging.storage import audiences, batches, campaigns
+from messaging.storage import audiences, batches, campaigns, plans
 from messaging.storage.campaigns import Campaign, CampaignFile
+from messaging.storage.plans import Legs
 from messaging.storage.totals import totals_of
+from schemas.accounts import channel_of
 from schemas.campaign import CampaignSpec
+from schemas.pacing import Pacing
 from schemas.report import Plan, Preflight
-from schemas.states import CampaignState
+from schemas.states import CampaignState, Channel
 
 _log = logging.getLogger(__name__)
 
-_BATCH_SECONDS = 5.0  # of sending, at the campaign's rate
-_USUAL_RATE = 1000.0  # messages per second assumed when the campaign names no limit
-_SMALLEST_BATCH = 500  # a task run costs about 30 ms of two cores (measured on a default Prefect server)
-_MOST_BATCHES = 200  # task runs per flow run that the Prefect UI shows well
+# WhatsApp bans numbers that write like machines: a random pause of 10 to 25 seconds, never less than 10 in
+# the mean.
+_LIKE_A_PERSON = "10-25s"
+_LIKE_A_PERSON_PER_SECOND = 1 / 10
 
 # What may change between two launches of one campaign; the rest is what recipients were promised.
-_CHANGEABLE = {"account", "pacing", "batch_size", "not_after"}
+_CHANGEABLE = {"account", "fallback", "pacing", "batch_size", "not_after"}
 _BY_CONTENT = {"attachments"}  # a path says nothing about what it leads to
 
 
@@ -63,12 +66,12 @@ def _check(engine: Engine, spec: CampaignSpec, files: list[CampaignFile]) -> Pre
         planned = campaigns.find(connection, spec.name)
         if planned is not None:
             _refuse_other_content(connection, planned, spec, files)
-        excluded = campaigns.exclusions(connection, audience_id, spec.channel, spec.where)
+        excluded = plans.exclusions(connection, audience_id, Legs.of(spec), spec.where)
         recipients = excluded.pop(None, 0)
         if planned is not None:
             recipients = totals_of(connection, planned.id).unfinished
     having = {**attributes, **{field_name(column): n for column, n in attributes.items()}, **size}
-    rate = spec.pacing.per_second
+    rate = _paced(spec).pacing.per_second
     return Preflight(
         campaign=spec.name,
         state=planned.state if planned else None,
@@ -96,11 +99,12 @@ def plan_campaign(engine: Engine, spec: CampaignSpec, actor: str = campaigns.OUR
     """
     files = read_attachments(spec)
     _check(engine, spec, files)
+    spec = _paced(spec)
     with engine.begin() as connection:
         campaign_id = campaigns.add(connection, spec, audiences.named(connection, spec.audience))
         if campaign_id is not None:
             campaigns.attach(connection, campaign_id, files)
-            campaigns.plan(connection, campaign_id, _batch_size(spec), _most_batches(spec))
+            plans.plan(connection, campaign_id, *plans.sizes(spec))
         planned = campaigns.find(connection, spec.name)
         if planned is None:
             raise InputError(
@@ -140,7 +144,7 @@ def _plan(connection: Connection, campaign: Campaign, *, created: bool) -> Plan:
     return Plan(
         campaign_id=campaign.id,
         name=campaign.spec.name,
-        account=campaign.spec.account,
+        accounts=[campaign.spec.accounts[leg] for leg in batches.legs(connection, campaign.id)],
         state=campaign.state,
         batches=batches.numbers(connection, campaign.id),
         recipients=totals_of(connection, campaign.id).planned,
@@ -154,6 +158,8 @@ def _refuse_other_content(
 ) -> None:
     before, now = planned.spec.model_dump(mode="json"), spec.model_dump(mode="json")
     changed = [field for field in now.keys() - _CHANGEABLE - _BY_CONTENT if before[field] != now[field]]
+    if _channels(planned.spec) != _channels(spec):
+        changed.append("fallback")  # batches go by the places of accounts
     if campaigns.attached(connection, planned.id) != [(file.name, file.digest) for file in files]:
         changed.append("set of attachments")
     if changed:
@@ -163,13 +169,14 @@ def _refuse_other_content(
         )
 
 
-def _batch_size(spec: CampaignSpec) -> int:
-    if isinstance(spec.batch_size, int):
-        return spec.batch_size
-    rate = spec.pacing.per_second or _USUAL_RATE
-    return max(_SMALLEST_BATCH, round(rate * _BATCH_SECONDS))
+def _channels(spec: CampaignSpec) -> list[Channel]:
+    return [channel_of(account) for account in spec.accounts]
 
 
-def _most_batches(spec: CampaignSpec) -> int:
-    # Who names a size gets that size.
-    return _MOST_BATCHES if spec.batch_size == "auto" else 2**31 - 1
+def _paced(spec: CampaignSpec) -> CampaignSpec:
+    """Have a campaign that goes over WhatsApp Web only write no faster than a person does."""
+    rate = spec.pacing.per_second
+    on_the_web = all(account.startswith("whatsapp-web-account/") for account in spec.accounts)
+    if not on_the_web or (rate is not None and rate <= _LIKE_A_PERSON_PER_SECOND):
+        return spec
+    return spec.model_copy(update={"pacing": Pacing(human=_LIKE_A_PERSON, warm_up=spec.pacing.warm_up)})

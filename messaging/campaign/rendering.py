@@ -1,42 +1,20 @@
-"""Rendering: the bytes of one recipient's message."""
+"""Rendering: what every channel's renderer takes, returns and refuses."""
 
-import hashlib
 import re
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import format_datetime
-from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
 from jinja2 import TemplateError, UndefinedError
 
-from messaging.campaign.bodies import Body
-from messaging.campaign.headers import one_line, unstructured, with_name
-from messaging.campaign.merge_fields import MergeFields
 from messaging.campaign.pieces import Pieces, Template, TooLong
-from messaging.campaign.skeleton import Attachment, Skeleton
-from messaging.campaign.templates import compile_templates
 from messaging.errors import InputError, MessagingError
-from messaging.fields import field_name
-from schemas.campaign import CampaignSpec
 
-MAX_RENDERED: Final = 1_000_000  # characters of a part; Gmail clips at a tenth of it
-MAX_SUBJECT: Final = 1_000
 MAX_PUBLIC_URL: Final = 900  # leaves room for the token in a line of 998
-_MAX_ADDRESS: Final = 254  # RFC 5321 4.5.3.1.3, without the angle brackets
-_MAX_LABEL: Final = 63
-
-# The headers that differ from recipient to recipient, in the order of their values in `render`.
-_CHANGING = ("To", "Subject", "Date", "Message-ID", "List-Unsubscribe")
 
 _MAILBOX = re.compile(r'\s*"?(?P<name>[^<>\r\n]*?)"?\s*<(?P<address>[^<>\r\n]+)>\s*')
-_ADDRESS = re.compile(
-    '[^\\s\\x00-\\x1f\\x7f-\\x9f\ud800-\udfff()<>@,;:\\\\"\\[\\]]{1,64}@[A-Za-z0-9-]+(?:\\.[A-Za-z0-9-]+)*'
-)
 _URL = re.compile(r"https?://[!#-;=?-~]+")  # printable ASCII, no space, quote or angle bracket
 
 
@@ -51,10 +29,13 @@ class Recipient:
     token: UUID
     """Names the attempt in links."""
     address: str
-    """Checked at import; its domain is ASCII (an A-label)."""
+    """Where the message goes: an e-mail address, checked at import, its domain in ASCII (an A-label); a phone
+    number in E.164; the JID of a group."""
     name: str | None
     phone: str | None
     attributes: Mapping[str, str]
+    email: str | None = None
+    """The contact's, for a message that goes elsewhere."""
 
 
 @dataclass(slots=True)
@@ -62,50 +43,18 @@ class Rendered:
     """One message, ready to be handed over."""
 
     content: bytes
-    """RFC 5322 bytes, lines ended by CRLF."""
+    """As `Message.content` of this channel."""
     message_id: str
+    """The Message-ID header; empty where messages have none."""
 
 
-class Renderer:
-    """Makes the messages of one campaign."""
-
-    def __init__(
-        self,
-        spec: CampaignSpec,
-        campaign_id: int,
-        sender: str,
-        public_url: str,
-        attachments: Sequence[Attachment] = (),
-    ) -> None:
-        """Compile the templates, check the sender and build the skeleton, once per campaign.
-
-        Raises:
-            InputError: A template, the sender, Reply-To, the public URL or an attachment cannot be used.
-        """
-        templates = compile_templates(spec)
-        self._merge_fields = MergeFields(templates.fields, templates.columns)
-        self._found = templates.places.found
-        self._subject = templates.subject
-        self._tag = f" [CID:{campaign_id}]" if spec.subject_tag else ""
-        parts = [("text", templates.text), *([("html", templates.html)] if templates.html else [])]
-        self._parts = [(part, template, Body()) for part, template in parts]
-        name, self._envelope_sender = mailbox("the account's sender", sender)
-        domain = self._envelope_sender.rpartition("@")[2]
-        self._message_id_end = f".{campaign_id}@{domain}>"
-        check_public_url(public_url)
-        self._unsubscribe = f"{public_url.rstrip('/')}/u/"
-        fixed = {
-            "From": with_name(name, self._envelope_sender),
-            **({"Reply-To": with_name(*mailbox("reply_to", spec.reply_to))} if spec.reply_to else {}),
-            "List-Id": f"<{_label(spec.audience)}.{domain}>",
-            "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
-        }
-        self._skeleton = Skeleton(_CHANGING, fixed, html=bool(templates.html), attachments=attachments)
+class Renderer(Protocol):
+    """Makes the messages of one campaign for one account."""
 
     @property
     def envelope_sender(self) -> str:
-        """The bare address of the sender, where bounces go."""
-        return self._envelope_sender
+        """Who the message comes from, as the channel's envelope says it."""
+        ...
 
     def render(self, recipient: Recipient) -> Rendered:
         """Return one recipient's message.
@@ -113,73 +62,42 @@ class Renderer:
         Raises:
             RenderError: This recipient alone cannot be written to; the others can.
         """
-        address = recipient.address
-        if not _ADDRESS.fullmatch(address) or len(address) > _MAX_ADDRESS:
-            raise RenderError("the address cannot stand in a header")
-        token = recipient.token.bytes
-        digits = token.hex()  # str(UUID) takes twice as long
-        unsubscribe_url = (
-            f"{self._unsubscribe}{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-        )
-        # The same for every try, so that a receiver who sees two copies can tell; hashed, because a
-        # Message-ID travels on in replies and the token unsubscribes.
-        name_of_attempt = hashlib.sha256(token).hexdigest()[:32]
-        message_id = f"<{name_of_attempt}{self._message_id_end}"
-        found = self._found(
-            self._merge_fields.values(
-                recipient.name, address, recipient.phone, unsubscribe_url, recipient.attributes
-            )
-        )
-        filled = [
-            with_name(
-                recipient.name or "", address
-            ).encode(),  # UTF-8 for a local part that needs it (RFC 6532)
-            self._subject_of(found).encode(),
-            _date(int(time.time())),
-            message_id.encode(),
-            f"<{unsubscribe_url}>".encode(),
-        ]
-        for part, template, body in self._parts:
-            filled += body.encode(_pieces(part, template, found))
-        return Rendered(self._skeleton.fill(filled), message_id)
-
-    def _subject_of(self, found: list[object]) -> str:
-        subject = one_line(_pieces("subject", self._subject, found).joined())
-        if not subject:
-            raise RenderError("the subject is empty")
-        if len(subject) > MAX_SUBJECT:
-            raise RenderError(f"the subject is longer than {MAX_SUBJECT} characters")
-        return unstructured("Subject", subject + self._tag)
+        ...
 
 
-def _pieces(part: str, template: Template, found: list[object]) -> Pieces:
-    """Run one template."""
+class UnsubscribeLinks:
+    """The links with which recipients end their subscription."""
+
+    def __init__(self, public_url: str) -> None:
+        """Check the URL that they begin with.
+
+        Raises:
+            InputError: It could not stand in a link or a header.
+        """
+        check_public_url(public_url)
+        self._start = f"{public_url.rstrip('/')}/u/"
+
+    def of(self, recipient: Recipient) -> str:
+        """Return one recipient's link."""
+        digits = recipient.token.bytes.hex()  # str(UUID) takes thrice as long
+        return f"{self._start}{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def pieces_of(part: str, template: Template, found: list[object], most: int) -> Pieces:
+    """Run one template; its result has `most` characters at most.
+
+    Raises:
+        RenderError: It could not, or the result would be longer; the text begins with `part`.
+    """
     try:
-        return template.pieces(found, MAX_RENDERED)
+        return template.pieces(found, most)
     except UndefinedError as error:
         raise RenderError(f"{part}: no value for merge field {error.message!r}") from None
     except TooLong:
-        raise RenderError(f"{part}: is longer than {MAX_RENDERED:,} characters") from None
+        raise RenderError(f"{part}: is longer than {most:,} characters") from None
     except (TemplateError, TypeError, ValueError, ArithmeticError, AssertionError) as error:
         # Their texts hold values: `from None` keeps those out of logs.
         raise RenderError(f"{part}: a filter or comparison failed ({type(error).__name__})") from None
-
-
-@lru_cache(maxsize=1)
-def _date(second: int) -> bytes:
-    return format_datetime(datetime.fromtimestamp(second, UTC)).encode()
-
-
-def _label(audience: str) -> str:
-    """Name an audience in a List-Id, which is ASCII (RFC 2919 2).
-
-    Mailboxes group and mute by List-Id, so it names the audience, not the campaign.
-    """
-    name = field_name(audience)
-    label = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
-    if not name.isascii():  # what is left may be nothing, or that of another audience
-        label = f"{label[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return label[:_MAX_LABEL].strip("-") or "list"
 
 
 def check_public_url(public_url: str) -> None:

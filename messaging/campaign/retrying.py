@@ -25,6 +25,7 @@ def check_retry(engine: Engine, request: RetryRequest) -> None:
     campaign = campaign_named(engine, request.campaign)
     refuse_cancelled(campaign)
     with engine.begin() as connection:
+        campaigns.finish(connection, campaign.id)  # perhaps somebody is still to be tried on another account
         refuse_missing_batches(connection, campaign, request.batches)
         found = totals_of(connection, campaign.id, request.batches)
     chosen = sum(getattr(found, state) for state in request.states)
@@ -43,6 +44,7 @@ def requeue(engine: Engine, request: RetryRequest, actor: str) -> int:
     """
     campaign = campaign_named(engine, request.campaign)
     with engine.begin() as connection:
+        campaigns.finish(connection, campaign.id)
         campaign = campaigns.lock(connection, campaign.id)
         refuse_cancelled(campaign)
         refuse_missing_batches(connection, campaign, request.batches)

@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -18,9 +19,12 @@ from sqlalchemy import Engine
 from messaging.campaign.answering import answered, broken_off
 from messaging.campaign.breaking import Breaker
 from messaging.campaign.finding import campaign_numbered
+from messaging.campaign.heartbeat import Heartbeat
 from messaging.campaign.ledger import BatchLedger
 from messaging.campaign.paging import DueAttempts
-from messaging.campaign.rendering import Recipient, Renderer, RenderError
+from messaging.campaign.quotas import Quotas
+from messaging.campaign.renderers import renderer_for
+from messaging.campaign.rendering import Recipient, RenderError
 from messaging.campaign.skeleton import Attachment
 from messaging.campaign.throttle import Limits
 from messaging.campaign.turns import Turns
@@ -34,7 +38,6 @@ from messaging.errors import (
     Unknown,
     Withdrawn,
 )
-from messaging.settings import settings
 from messaging.storage import attempts, batches, campaigns
 from messaging.storage.attempts import Answer, Attempt, Mark
 from messaging.storage.batches import Lease
@@ -54,8 +57,10 @@ GRACE_SECONDS: Final = 7.0  # for messages in flight when we are told to stop; d
 class CampaignRun:
     """One campaign being sent by this process, for `async with`: renderer, limits, connections."""
 
-    def __init__(self, engine: Engine, campaign_id: int, account_sender: str, pool: SenderPool) -> None:
-        """Compile the campaign's templates once for all its batches.
+    def __init__(
+        self, engine: Engine, campaign_id: int, account_sender: str, pool: SenderPool, leg: int = 0
+    ) -> None:
+        """Compile the campaign's templates once for all batches of a leg, which is an account's place.
 
         Raises:
             InputError: There is no such campaign, or its templates do not compile.
@@ -63,12 +68,17 @@ class CampaignRun:
         campaign = campaign_numbered(engine, campaign_id)
         self.engine = engine
         self.campaign_id = campaign_id
+        self.leg = leg
         self.deadline = campaign.deadline
         self.pool = pool
         with engine.begin() as connection:
             files = [Attachment(*file) for file in campaigns.attachments(connection, campaign_id)]
-        self.renderer = Renderer(campaign.spec, campaign_id, account_sender, settings().public_url, files)
-        self.limits = Limits(engine, campaign_id, campaign.spec.account)
+        account = campaign.spec.accounts[leg]
+        self.renderer = renderer_for(account, campaign.spec, campaign_id, account_sender, files)
+        self.limits = Limits(engine, campaign_id, account)
+        self.heartbeat = Heartbeat(engine, account, pool)
+        self._quotas = Quotas(engine, campaign_id, account, pool, self.heartbeat.stopped)
+        self._open = AsyncExitStack()
         self.breaker = Breaker()
         self.taken_back: set[int] = set()
         """Attempts whose refusal turned out to be about us."""
@@ -80,8 +90,16 @@ class CampaignRun:
         self._unanswered = 0  # messages in a row
 
     async def __aenter__(self) -> Self:
-        """Start following the limits."""
-        await self.limits.__aenter__()
+        """Start to tell how the account is, and follow the limits.
+
+        Raises:
+            AccountError: The account cannot go on; the campaign is paused.
+            DatabaseError: The ledger stayed away.
+        """
+        async with AsyncExitStack() as opening:
+            for part in (self.heartbeat, self._quotas, self.limits):
+                await opening.enter_async_context(part)
+            self._open = opening.pop_all()
         return self
 
     async def __aexit__(
@@ -89,7 +107,7 @@ class CampaignRun:
     ) -> None:
         """Give unused permits back, and queue again whoever was refused for our own fault."""
         try:
-            await self.limits.__aexit__(kind, error, trace)
+            await self._open.__aexit__(kind, error, trace)
         finally:
             if self.taken_back:
                 await asyncio.to_thread(self._take_back)
@@ -193,7 +211,7 @@ async def _claimed(run: CampaignRun, number: int) -> Lease | None:
 def _claim(run: CampaignRun, number: int) -> Lease | None:
     owner = f"{platform.node()}:{os.getpid()}:{uuid4().hex[:8]}"
     with run.engine.begin() as connection:
-        return batches.claim(connection, run.campaign_id, number, owner)
+        return batches.claim(connection, run.campaign_id, number, owner, run.leg)
 
 
 def _totals(run: CampaignRun, number: int) -> Totals:
@@ -250,6 +268,7 @@ class _BatchSending:
             self._stopping.set()
         except AccountError as failure:
             self._run.halted = True
+            self._run.heartbeat.stopped(str(failure))
             self._fail(failure)
             with contextlib.suppress(DatabaseError):  # then the others stop as well, each by its own failure
                 await asyncio.to_thread(self._pause, str(failure))
@@ -327,6 +346,7 @@ class _BatchSending:
                     name=attempt.name,
                     phone=attempt.phone,
                     attributes=attempt.attributes,
+                    email=attempt.email,
                 )
             )
         except RenderError as error:

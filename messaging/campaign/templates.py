@@ -1,4 +1,4 @@
-"""Templates: compile a campaign's subject, HTML and text, and check the merge fields they use.
+"""Templates: compile a campaign's subject, HTML, text and parameters, and check the merge fields they use.
 
 A template is data from a person, so it may only hold what costs little and
 reaches nothing: merge fields, if/else, comparisons and some filters. No loops, calls, arithmetic,
@@ -17,6 +17,7 @@ from messaging.campaign.expressions import FILTERS, TESTS, Fields
 from messaging.campaign.merge_fields import STANDARD_FIELDS
 from messaging.campaign.pieces import Template
 from messaging.campaign.plain_text import text_of
+from messaging.campaign.whatsapp_parameters import Parameter, parameters_of, problem_with
 from messaging.errors import InputError
 from messaging.fields import field_name
 from schemas.campaign import CampaignSpec
@@ -62,6 +63,8 @@ class Templates:
     subject: Template
     html: Template | None
     text: Template
+    parameters: tuple[tuple[Parameter, Template], ...]
+    """Of the approved WhatsApp template, in the order in which they are sent."""
     fields: frozenset[str]
     """Merge fields used, by identifier."""
     columns: frozenset[str]
@@ -79,12 +82,16 @@ def compile_templates(spec: CampaignSpec) -> Templates:
     used: tuple[set[str], set[str]] = set(), set()
     subject = _parsed("subject", spec.subject, used)
     html = _parsed("html", spec.html, used) if spec.html else None
-    text = _parsed("text", spec.text or text_of(_PARSER.lex(spec.html)), used)
+    # A campaign of a WhatsApp template alone has neither.
+    text = spec.text or (text_of(_PARSER.lex(spec.html)) if spec.html else "")
+    plain = _parsed("text", text, used)
+    parameters = [(parameter, _parameter(parameter, used)) for parameter in parameters_of(spec.template)]
     places = Fields(*used)
     return Templates(
         Template(subject, places, escaped=False),
         Template(html, places, escaped=True) if html else None,
-        Template(text, places, escaped=False),
+        Template(plain, places, escaped=False),
+        tuple((parameter, Template(tree, places, escaped=False)) for parameter, tree in parameters),
         frozenset(used[0]),
         frozenset(used[1]),
         places,
@@ -117,6 +124,14 @@ def _parsed(part: str, source: str, used: tuple[set[str], set[str]]) -> nodes.Te
         raise InputError(f"{part}: line {error.lineno}: {error.message}{hint}") from None
     except (RecursionError, ValueError):
         raise InputError(f"{part}: is nested too deeply or holds too long a number") from None
+    return tree
+
+
+def _parameter(parameter: Parameter, used: tuple[set[str], set[str]]) -> nodes.Template:
+    tree = _parsed(parameter.part, parameter.source, used)
+    for words in tree.find_all(nodes.TemplateData):
+        if problem := problem_with(parameter.kind, words.data):
+            raise InputError(f"{parameter.part}: {problem}")
     return tree
 
 

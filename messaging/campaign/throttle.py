@@ -6,30 +6,35 @@ import logging
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine
 
+from messaging.campaign.asking import (
+    NEXT_FRAME_AT,
+    Answer,
+    Desk,
+    News,
+    Question,
+    Slowed,
+    capped,
+    limited,
+    together,
+)
 from messaging.campaign.clock import LedgerClock
-from messaging.campaign.dealing import deal_frames, pace_of
 from messaging.campaign.permits import FRAME_SECONDS, TICKS
-from messaging.campaign.shares import LEAST_RESERVED, Permits, Share
+from messaging.campaign.shares import Permits, Share
 from messaging.campaign.slowing import is_about_the_group, said
 from messaging.channels.base import Receipt
 from messaging.errors import BrokenOff, DatabaseError, MessagingError, NotSent
-from messaging.storage import caps, permits, throttles
-from messaging.storage.caps import Reserved
-from messaging.storage.failing import database_errors
-from messaging.storage.limits import Limit, account_key, campaign_key, domain_key, domains, limits_of
+from messaging.storage.limits import account_key, domain_key
 from messaging.storage.permits import Presence, Seen
-from messaging.storage.throttles import Asked, Throttled, rate_now
+from messaging.storage.throttles import Throttled
 from schemas.states import Outcome
 
 T = TypeVar("T")
@@ -39,60 +44,11 @@ LONGEST_WAIT: Final = 1.0  # seconds; a limit may have changed by then
 _SHORTEST_WAIT: Final = 0.001
 _USED_UP_WAIT: Final = 60.0  # before a day that is used up is looked at again
 _BETWEEN_LOOKS: Final = 1.0  # while nothing is limited
-_NEXT_FRAME_AT: Final = 0.4  # of a frame: then the next one is dealt or fetched
-_LAST_JOIN: Final = 0.9  # of a frame: what is left of it is not worth dealing
 _STALE_SECONDS: Final = 3.0  # a ledger that is away for longer may have new limits: nothing goes
 _NAP: Final = 0.5  # after the ledger did not answer
 _SHORTEST_NAP: Final = 0.05  # between two looks
 _OBSERVED_SECONDS: Final = 5.0
-_LEAST_OBSERVED: Final = 20.0  # per second: less may say that we have only just begun
 _CLOSING_SECONDS: Final = 5.0
-
-
-@dataclass(slots=True)
-class _Slowed:
-    """A provider's wish, until the ledger knows it."""
-
-    part: float
-    """Of our answers, those that it concerns."""
-    pause: float | None
-    reason: str
-
-
-@dataclass(slots=True)
-class _News:
-    """What happened here since the ledger was told."""
-
-    slowed: dict[str, _Slowed] = field(default_factory=dict)
-    """By provider group; `""` is the account."""
-    connected: bool = False
-    failures: int = 0
-    reason: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.slowed or self.connected or self.failures)
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    presence: Presence
-    news: _News
-    after: int
-    """The last frame that we have permits of."""
-    wanted: dict[str, int]
-    """By key of a daily cap: how many to reserve."""
-    expired: list[tuple[str, Reserved]]
-    tries: bool
-    """We have a message that could try a broken account."""
-
-
-@dataclass(slots=True)
-class _Answer:
-    asked: float
-    seen: Seen
-    answered: float
-    reserved: dict[str, Reserved]
-    permits: dict[int, dict[str, Any]]
 
 
 class Limits:
@@ -114,6 +70,8 @@ class Limits:
         self._groups: dict[str, Permits] = {}
         self._paid: Permits | None = None  # whose permit the last `take` used
         self._shares: dict[str, Share] = {}
+        self._capped = False  # whether the account has a daily cap, of which its messages are reserved
+        self._sent = 0  # else: messages that the ledger has not counted yet
         self._frame = 0
         self._fresh_until = -math.inf
         self._guarded = False  # whether there is more to ask than permits
@@ -122,7 +80,7 @@ class Limits:
         self._tried_until: float | None = None  # of the trial that a message of ours has taken
         self._tries = False
         self._troubled = False  # the ledger has failures of our account
-        self._news = _News()
+        self._news = News()
         self._answers: Counter[str] = Counter()
         self._observed: deque[tuple[float, Counter[str]]] = deque()
         self._next_look = 0.0
@@ -130,7 +88,7 @@ class Limits:
         self._closing = False
         self._failure: MessagingError | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"limits-{campaign_id}")
-        self._desk = _Desk(engine)
+        self._desk = Desk(engine)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -169,6 +127,8 @@ class Limits:
             self._tried_until, self._trial_until = self._trial_until, None
             for share in self._shares.values():
                 share.use()
+        if not self._capped:
+            self._sent += 1
         return 0.0
 
     def closed_for(self) -> float:
@@ -202,6 +162,8 @@ class Limits:
             self._paid = None
         for share in self._shares.values():
             share.put_back()
+        if not self._capped:
+            self._sent -= 1
         self._trial_until, self._tried_until = self._tried_until, None
 
     def answered(self, group: str, receipt: Receipt) -> None:
@@ -283,7 +245,7 @@ class Limits:
         before = self._news.slowed.get(group)
         waits = [before.pause if before else None, receipt.retry_after]
         pause = max((wait for wait in waits if wait is not None), default=None)
-        self._news.slowed[group] = _Slowed(part, pause, said(receipt))
+        self._news.slowed[group] = Slowed(part, pause, said(receipt))
         self._wake.set()
 
     def _observe(self) -> Counter[str]:
@@ -319,15 +281,15 @@ class Limits:
 
     async def _look(self) -> None:
         now = monotonic()
-        news, self._news = self._news, _News()
+        news, self._news = self._news, News()
         counts = self._observe()
         rate = sum(counts.values()) / max(1.0, now - self._observed[0][0])
         wishes = {group: held.wish(now, FRAME_SECONDS) for group, held in self._groups.items()}
         if self._rest is not None:
             wishes[""] = self._rest.wish(now, FRAME_SECONDS)
         told = self._clock.now()
-        question = _Question(
-            presence=Presence(self._owner, self._account, self._campaign_id, wishes, rate),
+        question = Question(
+            presence=self._presence(wishes, rate),
             news=news,
             after=self._frame,
             wanted={key: share.wanted for key, share in self._shares.items()},
@@ -337,11 +299,12 @@ class Limits:
         try:
             answer = await self._in_thread(self._desk.ask, question)
         except BaseException:
-            self._news = _together(news, self._news)
+            self._news = together(news, self._news)
             raise
+        self._sent -= question.presence.sent
         self._heed(answer)
 
-    def _heed(self, answer: _Answer) -> None:
+    def _heed(self, answer: Answer) -> None:
         seen = answer.seen
         self._clock.observe(answer.asked, seen.now, answer.answered)
         self._fresh_until = answer.asked + _STALE_SECONDS
@@ -361,19 +324,20 @@ class Limits:
         if self._rest is None and not self._groups:
             self._next_look = answer.answered + _BETWEEN_LOOKS
         else:
-            frame = math.floor(seen.now / FRAME_SECONDS + 1 - _NEXT_FRAME_AT)
-            self._next_look = self._clock.local((frame + _NEXT_FRAME_AT) * FRAME_SECONDS) + _apart()
+            frame = math.floor(seen.now / FRAME_SECONDS + 1 - NEXT_FRAME_AT)
+            self._next_look = self._clock.local((frame + NEXT_FRAME_AT) * FRAME_SECONDS) + _apart()
 
     def _heed_limits(self, seen: Seen) -> None:
-        everyone, groups = _limited(seen, self._account)
+        everyone, groups = limited(seen, self._account)
         if not everyone:
             self._rest = None
         elif self._rest is None:
             self._rest = Permits(asked_at=monotonic())
             self._wake.set()
         self._groups = {group: self._groups.get(group) or Permits() for group in groups}
-        capped = _capped(seen, self._account, self._campaign_id)
-        self._shares = {key: self._shares.get(key) or Share() for key in capped}
+        keys = capped(seen, self._account, self._campaign_id)
+        self._shares = {key: self._shares.get(key) or Share() for key in keys}
+        self._capped = account_key(self._account) in self._shares
 
     def _heed_breaker(self, throttled: Throttled | None) -> None:
         if self._news.connected:
@@ -402,165 +366,14 @@ class Limits:
 
     async def _leave(self) -> None:
         parts = [(key, part) for key, share in self._shares.items() for part in share.expired(math.inf)]
-        me = Presence(self._owner, self._account, self._campaign_id, {}, 0.0)
-        await self._in_thread(self._desk.leave, me, self._news, parts)
+        await self._in_thread(self._desk.leave, self._presence({}, 0.0), self._news, parts)
+
+    def _presence(self, wishes: dict[str, int | None], rate: float) -> Presence:
+        # Fewer than none: one was given back after the ledger had counted it.
+        return Presence(self._owner, self._account, self._campaign_id, wishes, rate, max(0, self._sent))
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - passed on
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
-
-class _Desk:
-    """The conversation with the ledger, in a thread of its own."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._connection: Connection | None = None
-
-    def ask(self, question: _Question) -> _Answer:
-        """Tell the news, look, and get what we need.
-
-        Raises:
-            DatabaseError: The ledger did not answer; asking again is safe.
-        """
-        me = question.presence
-        with database_errors():
-            if question.news or question.expired or question.tries:
-                with self._transaction() as connection:
-                    _tell(connection, me, question.news)
-                    _give_back(connection, question.expired)
-                    if question.tries:
-                        throttles.claim_trial(connection, me.account, me.owner)
-            asked = monotonic()
-            seen = self._look(me, question.after)
-            answered = monotonic()
-            reserved = self._reserve(seen, question)
-            found = seen.permits
-            if missing := _missing(seen, question):
-                with self._transaction() as connection:
-                    dealt = deal_frames(connection, me.account, missing)
-                found |= {frame: owners.get(me.owner, {}) for frame, owners in dealt.items()}
-        permits_of_ours = {frame: told for frame, told in found.items() if frame > question.after}
-        return _Answer(asked, seen, answered, reserved, permits_of_ours)
-
-    def leave(self, presence: Presence, news: _News, parts: list[tuple[str, Reserved]]) -> None:
-        """Tell the last news, give back what was reserved, and be gone."""
-        with database_errors():
-            try:
-                with self._transaction() as connection:
-                    _tell(connection, presence, news)
-                    _give_back(connection, parts)
-                    permits.leave(connection, presence.owner)
-            finally:
-                self._hang_up()
-
-    def _look(self, presence: Presence, after: int) -> Seen:
-        # One statement, one round trip: on a connection that is kept, and no wait for the disk, as nothing
-        # is lost when a crash forgets that we were there.
-        try:
-            if self._connection is None:
-                opened = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-                opened.detach()
-                opened.execute(_KEPT)
-                self._connection = opened
-            return permits.look(self._connection, presence, after)
-        except BaseException:
-            self._hang_up()
-            raise
-
-    def _hang_up(self) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(SQLAlchemyError):
-                self._connection.close()
-            self._connection = None
-
-    def _reserve(self, seen: Seen, question: _Question) -> dict[str, Reserved]:
-        me = question.presence
-        capped = _capped(seen, me.account, me.campaign_id)
-        reserved = {}
-        for key in capped:
-            if wanted := question.wanted.get(key, LEAST_RESERVED):
-                with self._transaction() as connection:
-                    if key == account_key(me.account):
-                        cap = seen.limits[key].per_day or 0
-                        reserved[key] = caps.reserve_of_day(connection, key, wanted, cap)
-                    else:
-                        grows = seen.pacing.warm_up.cap
-                        reserved[key] = caps.reserve_of_warm_up(connection, key, wanted, grows)
-        return reserved
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        with self._engine.begin() as connection:
-            connection.execute(_BOUNDED)
-            yield connection
-
-
-_KEPT = text(
-    "SELECT set_config('synchronous_commit', 'off', false), set_config('statement_timeout', '5s', false)"
-)
-_BOUNDED = text("SELECT set_config('statement_timeout', '5s', true)")
-
-
-def _tell(connection: Connection, me: Presence, news: _News) -> None:
-    if news.connected:
-        throttles.connected(connection, me.account)
-    if news.failures:
-        throttles.failed(connection, me.account, me.owner, news.failures, news.reason)
-    if not news.slowed:
-        return
-    own, of_groups = limits_of(connection, me.account)
-    everybody = max(me.rate, permits.observed_rates(connection, me.account))
-    for group, slowed in news.slowed.items():
-        key = domain_key(me.account, group) if group else account_key(me.account)
-        limit = of_groups.get(group, Limit()) if group else own
-        observed = max(_LEAST_OBSERVED, everybody * slowed.part)
-        throttles.slow(connection, key, limit.rate, Asked(observed, slowed.pause, slowed.reason))
-
-
-def _give_back(connection: Connection, parts: list[tuple[str, Reserved]]) -> None:
-    for key, part in parts:
-        caps.give_back(connection, key, part.minute, part.n)
-
-
-def _together(before: _News, after: _News) -> _News:
-    """Return the news that the ledger did not take, and those since then."""
-    both = _News(
-        slowed=before.slowed | after.slowed,
-        connected=before.connected or after.connected,
-        failures=after.failures + (0 if after.connected else before.failures),
-    )
-    both.reason = after.reason or before.reason
-    return both
-
-
-def _limited(seen: Seen, account: str) -> tuple[bool, set[str]]:
-    """Say whether every message needs a permit, and which provider groups have a limit of their own."""
-    keys = {
-        key
-        for key in seen.limits | seen.throttled
-        if rate_now(seen.limits.get(key), seen.throttled.get(key), seen.now) is not None
-    }
-    everyone = account_key(account) in keys or pace_of(seen.pacing) is not None
-    return everyone, {key.removeprefix(domains(account)) for key in keys - {account_key(account)}}
-
-
-def _capped(seen: Seen, account: str, campaign_id: int) -> list[str]:
-    """Return the keys of daily caps."""
-    own = seen.limits.get(account_key(account), Limit())
-    keys = [account_key(account)] if own.per_day is not None else []
-    return [*keys, campaign_key(campaign_id)] if seen.pacing.warm_up.start else keys
-
-
-def _missing(seen: Seen, question: _Question) -> list[int]:
-    """Return the frames that are to be dealt now."""
-    if not any(_limited(seen, question.presence.account)):
-        return []
-    frame = math.floor(seen.now / FRAME_SECONDS)
-    into = seen.now / FRAME_SECONDS - frame
-    needed = [frame] if into < _LAST_JOIN else []
-    if into >= _NEXT_FRAME_AT:
-        needed.append(frame + 1)
-    return [frame for frame in needed if frame > question.after and frame not in seen.permits]
 
 
 def _apart() -> float:

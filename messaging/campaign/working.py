@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Final
+
+from sqlalchemy import Engine
 
 from messaging.campaign.sending import CampaignRun
 from messaging.campaign.turns import LONGEST_HOLD
@@ -18,15 +20,34 @@ from schemas.states import CampaignState
 _log = logging.getLogger(__name__)
 
 PATIENCE: Final = 600.0  # seconds that the server may be away before the run fails, to be taken up later
-_LONGEST_NAP = 5.0  # seconds, after which a pause or another process's end is noticed
+LONGEST_NAP: Final = 5.0  # seconds, after which a pause or another process's end is noticed
 _IDLE_PASSES = 3  # passes over due batches without one answer, after which we stop
 
 
-async def next_work(run: CampaignRun, chosen: list[int] | None) -> AsyncIterator[list[int]]:
-    """Yield the numbers of batches to send, until nothing is left of those chosen (None: of all).
+async def has_work(engine: Engine, campaign_id: int, leg: int, chosen: list[int] | None) -> bool:
+    """Wait until one of a campaign's accounts has something to send; False: nothing is left that it could.
 
-    Waits for deferred recipients, for limits and a server that is away, and for batches whose lease another
-    process holds. Calls the campaign finished when nothing is queued or dispatched.
+    Something may come for it as long as earlier accounts are not done: whom they do not reach.
+
+    Raises:
+        CampaignStopped: As for `next_work`.
+        DatabaseError: The ledger was away for long.
+    """
+    while True:
+        _, work = await through_outage(partial(_look, engine, campaign_id, leg, chosen))
+        if work.due or work.wait is None:
+            return bool(work.due)
+        await asyncio.sleep(min(LONGEST_NAP, work.wait))
+
+
+async def next_work(run: CampaignRun, chosen: list[int] | None) -> AsyncIterator[list[int]]:
+    """Yield the numbers of the account's batches to send, until nothing is left of those chosen.
+
+    None: of all of them.
+
+    Waits for deferred recipients, for limits and a server that is away, for batches whose lease another
+    process holds, and for those who may still fall back to this account. Batches made for people who fell
+    back are added to those chosen. Calls the campaign finished when nothing is queued or dispatched.
 
     Raises:
         CampaignStopped: It is paused or cancelled, or its deadline has passed, and recipients are left.
@@ -37,7 +58,8 @@ async def next_work(run: CampaignRun, chosen: list[int] | None) -> AsyncIterator
     waiting = False
     progress: tuple[int, int] | None = None
     while True:
-        work = await through_outage(partial(_look, run, chosen))
+        look = partial(_look, run.engine, run.campaign_id, run.leg, chosen)
+        run.deadline, work = await through_outage(look)  # another launch may have put it off
         if work.wait is None:
             return
         left = f"{work.progress[0]} recipients of campaign {run.campaign_id} are still queued"
@@ -46,10 +68,10 @@ async def next_work(run: CampaignRun, chosen: list[int] | None) -> AsyncIterator
         wait = run.limits.closed_for()
         if not work.due or wait > LONGEST_HOLD:
             if not waiting:
-                _log.info("waiting for a limit, for deferred recipients or for batches of another process")
+                _log.info("waiting for a limit, for deferred recipients, or for other accounts or processes")
             waiting = True
             idle = 0
-            await asyncio.sleep(min(_LONGEST_NAP, max(wait, work.wait)))
+            await asyncio.sleep(min(LONGEST_NAP, max(wait, work.wait)))
             continue
         waiting = False
         idle = idle + 1 if work.progress == progress else 0
@@ -60,19 +82,23 @@ async def next_work(run: CampaignRun, chosen: list[int] | None) -> AsyncIterator
         yield work.due
 
 
-def _look(run: CampaignRun, chosen: list[int] | None) -> Work:
-    with run.engine.begin() as connection:
-        campaign = campaigns.get(connection, run.campaign_id)
-        run.deadline = campaign.deadline if campaign else None  # another launch may have put it off
-        if run.deadline is not None and run.deadline <= datetime.now(UTC):
-            passed = f"its deadline passed at {run.deadline:%F %H:%M} UTC"
-            campaigns.pause(connection, run.campaign_id, passed)
-        campaigns.finish(connection, run.campaign_id)
-        work = batches.work(connection, run.campaign_id, chosen)
-        campaign = campaigns.get(connection, run.campaign_id)
+def _look(
+    engine: Engine, campaign_id: int, leg: int, chosen: list[int] | None
+) -> tuple[datetime | None, Work]:
+    """Return the campaign's deadline and what there is to do."""
+    with engine.begin() as connection:
+        campaign = campaigns.get(connection, campaign_id)
+        if campaign is not None and campaign.deadline is not None and campaign.is_late:
+            passed = f"its deadline passed at {campaign.deadline:%F %H:%M} UTC"
+            campaigns.pause(connection, campaign_id, passed)
+        made = campaigns.finish(connection, campaign_id)
+        work = batches.work(connection, campaign_id, None if chosen is None else [*chosen, *made], leg)
+        campaign = campaigns.get(connection, campaign_id)
+    if chosen is not None:
+        chosen += made
     if work.wait is not None and campaign is not None and campaign.state is not CampaignState.RUNNING:
         because = f" ({campaign.state_reason})" if campaign.state_reason else ""
         raise CampaignStopped(
-            f"campaign {run.campaign_id} is {campaign.state}{because}: {work.progress[0]} recipients are left"
+            f"campaign {campaign_id} is {campaign.state}{because}: {work.progress[0]} recipients are left"
         )
-    return work
+    return campaign.deadline if campaign else None, work

@@ -40,7 +40,7 @@ class Receipt:
     code: int | None = None
     """SMTP reply code or HTTP status."""
     status: str | None = None
-    """RFC 3463 enhanced status, as in 5.1.1."""
+    """RFC 3463 enhanced status, as in 5.1.1; Meta's code, of what is not about the recipient."""
     reply: str = ""
     """The provider's words, on one line."""
     throttled: bool = False

@@ -10,7 +10,7 @@ from rich.table import Table
 from messaging.reports.markdown import campaign_markdown, duration, holding_up
 from schemas.report import CampaignReport, Preflight
 
-_WHEN_THERE_ARE = {"deferred", "next_turn_at", "slowdowns"}
+_WHEN_THERE_ARE = {"deferred", "next_turn_at", "slowdowns", "accounts"}
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from schemas.report import CampaignReport, Decision, Slowdown
+from schemas.report import AccountTotals, CampaignReport, Decision, Slowdown
 from schemas.states import CampaignState
 
 _MEANINGS = {
@@ -56,6 +56,7 @@ def campaign_markdown(report: CampaignReport) -> str:
     ]
     counts = report.totals.model_dump()
     lines += [f"| {state} | {counts[state]:,} | {meaning} |" for state, meaning in _MEANINGS.items()]
+    lines += _accounts(report.accounts)
     reasons = {_in_words(reason): n for reason, n in report.reasons.items()}
     lines += _table("Why not accepted", "Reason", reasons)
     lines += _table("Left out when planning", "Reason", report.excluded)
@@ -110,6 +111,19 @@ def _table(title: str, head: str, counts: dict[str, int]) -> list[str]:
         return []
     rows = [f"| {table_cell(reason)} | {n:,} |" for reason, n in counts.items()]
     return ["", f"## {title}", "", f"| {head} | Count |", "|---|---:|", *rows]
+
+
+def _accounts(accounts: list[AccountTotals]) -> list[str]:
+    if not accounts:
+        return []
+    rows = [
+        f"| {one.account} | {one.totals.planned:,} | {one.totals.accepted:,} | {one.totals.rejected:,} "
+        f"| {one.totals.unknown:,} | {one.totals.unfinished:,} | {one.fell_back:,} |"
+        for one in accounts
+    ]
+    head = "| Account | Recipients | Accepted | Rejected | Unknown | Left | Fell back |"
+    told = "Who fell back could not be reached over that account, and is counted where they were tried next."
+    return ["", "## By account", "", head, "|---|---:|---:|---:|---:|---:|---:|", *rows, "", told]
 
 
 def _decisions(decisions: list[Decision]) -> list[str]:

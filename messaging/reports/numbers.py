@@ -1,10 +1,11 @@
 """A campaign's figures, all from the ledger."""
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from messaging.campaign.finding import campaign_numbered
 from messaging.storage import campaigns, decisions, throttles, totals
-from schemas.report import BatchTotals, CampaignReport
+from messaging.storage.campaigns import Campaign
+from schemas.report import BatchTotals, CampaignReport, Slowdown
 from schemas.states import AttemptState, CampaignState
 
 MOST_DECISIONS = 20
@@ -25,6 +26,9 @@ def campaign_report(engine: Engine, campaign_id: int) -> CampaignReport:
             state=campaign.state,
             totals=figures.totals,
             batches=totals.batch_count(connection, campaign_id),
+            accounts=totals.by_account(connection, campaign_id, campaign.spec.accounts)
+            if campaign.spec.fallback
+            else [],
             excluded=campaign.excluded,
             reasons=figures.reasons,
             started_at=figures.started_at,
@@ -33,12 +37,21 @@ def campaign_report(engine: Engine, campaign_id: int) -> CampaignReport:
             paused_because=campaign.state_reason if campaign.state is CampaignState.PAUSED else None,
             deferred=figures.deferred,
             next_turn_at=figures.next_turn_at,
-            # Of no interest to who looks at a campaign that has ended.
-            slowdowns=throttles.current(connection, campaign.spec.account, campaign_id)
-            if campaign.state in {CampaignState.RUNNING, CampaignState.PAUSED}
-            else [],
+            slowdowns=_slowdowns(connection, campaign),
             decisions=decisions.last(connection, campaign_id, MOST_DECISIONS),
         )
+
+
+def _slowdowns(connection: Connection, campaign: Campaign) -> list[Slowdown]:
+    if campaign.state not in {CampaignState.RUNNING, CampaignState.PAUSED}:
+        return []  # of no interest to who looks at a campaign that has ended
+    found: list[Slowdown] = []
+    for account in campaign.spec.accounts:
+        told = throttles.current(connection, account, campaign.id)
+        found += [
+            slowdown for slowdown in told if slowdown not in found
+        ]  # the campaign's own is told of each
+    return found
 
 
 def batch_totals(engine: Engine, campaign_id: int) -> list[BatchTotals]:

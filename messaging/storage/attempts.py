@@ -32,6 +32,8 @@ class Attempt:
     name: str | None
     phone: str | None
     attributes: dict[str, str]
+    email: str | None = None
+    """The contact's, whatever `address` is."""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class Answer:
     """Whether this was a definite "not now" about this recipient, counted in `tries`."""
     delays: bool = False
     """Whether this was a "not now" of the server's or a broken connection, counted in `delays`."""
+    unreachable: bool = False
+    """For `rejected`: the address leads to nobody, so that the next account may be tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class Round:
 
 # Whoever reads a page gets plain tuples: a row mapped by name costs more than the row.
 _DUE: LiteralString = """
-    SELECT a.id, a.token, a.address, a.tries, a.delays, c.name, c.phone, coalesce(c.attributes, '{}')
+    SELECT a.id, a.token, a.address, a.tries, a.delays, c.name, c.phone, coalesce(c.attributes, '{}'), c.email
     FROM attempts a LEFT JOIN contacts c ON c.id = a.contact_id
     WHERE a.batch_id = %s AND a.id > %s AND a.state = 'queued'
         AND (a.not_before IS NULL OR a.not_before <= clock_timestamp())
@@ -101,12 +105,13 @@ ROUND = """
         SELECT r.*, CASE WHEN r.given = 'queued' AND held.state = 'cancelled'
             THEN 'cancelled' ELSE r.given END AS state
         FROM held, unnest($5::bigint[], $6::text[], $7::smallint[], $8::text[], $9::text[], $10::text[],
-            $11::text[], $12::float[], $13::bool[], $17::bool[]
-        ) AS r (id, given, code, status, reply, reason, provider_message_id, wait, counts, delays)
+            $11::text[], $12::float[], $13::bool[], $17::bool[], $18::bool[]
+        ) AS r (
+            id, given, code, status, reply, reason, provider_message_id, wait, counts, delays, unreachable)
     ),
     answered AS (
         UPDATE attempts a SET state = r.state, code = r.code, status = r.status, reply = r.reply,
-            reason = r.reason, provider_message_id = r.provider_message_id,
+            reason = r.reason, provider_message_id = r.provider_message_id, unreachable = r.unreachable,
             tries = a.tries + r.counts::int, delays = a.delays + r.delays::int,
             not_before = clock_timestamp() + make_interval(secs => r.wait),
             answered_at = CASE WHEN r.state <> 'queued' THEN clock_timestamp() END
@@ -165,6 +170,7 @@ def round_of(
         text_array([mark.message_id for mark in marks]),
         array(list(again)),
         array([answer.delays for answer in answers]),
+        array([answer.unreachable for answer in answers]),
     ]
 
 
@@ -203,7 +209,7 @@ def requeue(
             FROM chosen
         )
         UPDATE attempts a SET state = 'queued', tries = 0, delays = 0, not_before = NULL, answered_at = NULL,
-            code = NULL, status = NULL, reply = NULL, reason = NULL
+            code = NULL, status = NULL, reply = NULL, reason = NULL, unreachable = false
         FROM chosen WHERE a.id = chosen.id
     """)
     parameters = {"campaign_id": campaign_id, "states": list(states), "numbers": numbers, "actor": actor}

@@ -1,15 +1,15 @@
 """Campaigns in the ledger: their definition, state and plan."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, TextualSelect, column, select, text, update
+from sqlalchemy import Connection, Row, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from messaging.storage import audiences, decisions
+from messaging.storage import decisions, falling_back
 from messaging.storage.tables import campaign_files, campaigns
 from schemas.campaign import CampaignSpec
 from schemas.durations import seconds_of
@@ -37,6 +37,11 @@ class Campaign:
         if not self.spec.not_after:
             return None
         return self.planned_at + timedelta(seconds=seconds_of(self.spec.not_after))
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its deadline has passed."""
+        return self.deadline is not None and self.deadline <= datetime.now(UTC)
 
 
 class CampaignFile(NamedTuple):
@@ -245,91 +250,23 @@ def set_pacing(connection: Connection, campaign: Campaign, pacing: Pacing, actor
     decisions.note(connection, campaign.id, EventKind.PACED, actor, said)
 
 
-def finish(connection: Connection, campaign_id: int) -> None:
-    """Call a campaign finished when nothing is queued or dispatched; settle a cancelled one."""
-    if lock(connection, campaign_id).state is CampaignState.CANCELLED:
+def finish(connection: Connection, campaign_id: int) -> list[int]:
+    """Call a campaign finished when nothing is queued or dispatched; settle a cancelled one.
+
+    First, unless it is too late, whoever could not be reached over one account is queued for the next;
+    returns the numbers of the batches made for them.
+    """
+    campaign = lock(connection, campaign_id)
+    if campaign.state is CampaignState.CANCELLED:
         settle_cancelled(connection, campaign_id)
-        return
+        return []
+    made = []
+    if campaign.state in {CampaignState.RUNNING, CampaignState.PAUSED} and not campaign.is_late:
+        made = falling_back.fall_back(connection, campaign_id, campaign.spec)
     statement = text("""
         UPDATE campaigns c SET state = 'finished', state_reason = NULL, finished_at = clock_timestamp()
         WHERE c.id = :campaign_id AND c.state IN ('running', 'paused') AND NOT EXISTS (
             SELECT FROM attempts a WHERE a.campaign_id = c.id AND a.state IN ('queued', 'dispatched'))
     """)
     connection.execute(statement, {"campaign_id": campaign_id})
-
-
-# Why a member of the audience is left out: one reason each, the person's own wish before ours.
-_MEMBERS = """
-    SELECT c.id, c.email_key, c.email,
-        CASE
-            WHEN c.status = 'unsubscribed' THEN 'unsubscribed'
-            WHEN c.status = 'pending' THEN 'subscription not confirmed'
-            WHEN c.email_key IS NULL THEN 'no e-mail address'
-            WHEN s.reason IS NOT NULL THEN 'suppressed: ' || s.reason
-            WHEN c.consent_source IS NULL THEN 'no consent'
-        END AS excluded
-    FROM chosen
-    JOIN contacts c ON c.id = chosen.id
-    LEFT JOIN suppressions s ON s.channel = :channel AND s.address_key = c.email_key
-        AND (s.expires_at IS NULL OR s.expires_at > now())
-"""
-
-# Parts of one statement, hence one snapshot: nobody who joins meanwhile falls between the batches.
-_PARTS = {
-    "members": _MEMBERS,
-    "numbered": """
-        SELECT id, email_key, email,
-            1 + (row_number() OVER (ORDER BY id) - 1) / greatest(
-                :batch_size, ceil(count(*) OVER () / CAST(:most_batches AS numeric))::int) AS number
-        FROM members WHERE excluded IS NULL
-    """,
-    "made": """
-        INSERT INTO batches (campaign_id, number)
-        SELECT :campaign_id, number FROM numbered GROUP BY number ORDER BY number
-        RETURNING id, number
-    """,
-    "planned": """
-        INSERT INTO attempts (campaign_id, batch_id, contact_id, address_key, address)
-        SELECT :campaign_id, made.id, numbered.id, numbered.email_key, numbered.email
-        FROM numbered JOIN made USING (number) ORDER BY numbered.id
-    """,
-}
-_PLAN = """
-    UPDATE campaigns SET excluded = coalesce((
-        SELECT jsonb_object_agg(excluded, n)
-        FROM (SELECT excluded, count(*) AS n FROM members WHERE excluded IS NOT NULL GROUP BY excluded) e
-    ), '{}') WHERE id = :campaign_id RETURNING id
-"""
-_EXCLUSIONS = "SELECT excluded, count(*) AS n FROM members GROUP BY excluded"
-
-
-def plan(connection: Connection, campaign_id: int, batch_size: int, most_batches: int) -> None:
-    """Snapshot a campaign's audience into attempts and batches, leaving out who must not be written to.
-
-    Batches hold `batch_size` attempts, or more when there would be over `most_batches` of them.
-    """
-    parameters = {"campaign_id": campaign_id, "batch_size": batch_size, "most_batches": most_batches}
-    found = connection.execute(
-        select(campaigns.c.audience_id, campaigns.c.spec).where(campaigns.c.id == campaign_id)
-    ).one()
-    spec = CampaignSpec.model_validate(found.spec)
-    chosen = audiences.members(connection, found.audience_id, spec.where)
-    statement = _with_parts(_PLAN, ["id"], chosen, _PARTS)
-    connection.execute(statement, {**parameters, "channel": spec.channel})
-
-
-def exclusions(
-    connection: Connection, audience_id: int, channel: str, where: str = ""
-) -> dict[str | None, int]:
-    """Count an audience's members by why they would be left out; None: they would be written to."""
-    chosen = audiences.members(connection, audience_id, where)
-    statement = _with_parts(_EXCLUSIONS, ["excluded", "n"], chosen, {"members": _MEMBERS})
-    return {row.excluded: row.n for row in connection.execute(statement, {"channel": channel})}
-
-
-def _with_parts(
-    sql: str, names: list[str], chosen: Select[tuple[int]], parts: Mapping[str, str]
-) -> TextualSelect:
-    """Put `WITH chosen AS (…), …` before a statement that returns columns of these names."""
-    ctes = [text(part).columns().cte(name) for name, part in parts.items()]
-    return text(sql).columns(*map(column, names)).add_cte(chosen.cte("chosen"), *ctes)
+    return made

@@ -38,6 +38,11 @@ _ADD = text("""
     INSERT INTO sent_minutes AS m (key, minute, n) VALUES (:key, to_timestamp(:minute), :n)
     ON CONFLICT (key, minute) DO UPDATE SET n = m.n + excluded.n
 """)
+_COUNT = text("""
+    INSERT INTO sent_minutes AS m (key, minute, n)
+    VALUES (:key, date_trunc('minute', clock_timestamp()), :n)
+    ON CONFLICT (key, minute) DO UPDATE SET n = m.n + excluded.n
+""")
 _TAKE_OFF = text("""
     UPDATE sent_minutes SET n = greatest(0, n - :n) WHERE key = :key AND minute = to_timestamp(:minute)
 """)
@@ -46,7 +51,7 @@ _TAKE_OFF = text("""
 def reserve_of_day(connection: Connection, key: str, wanted: int, cap: int) -> Reserved:
     """Reserve up to `wanted` messages of a cap for any 24 hours."""
     now, _ = _lock_day(connection, key)
-    used = _used(connection, key, now - DAY_SECONDS - _MINUTES_SLACK)
+    used = used_of_day(connection, key, now)
     return _reserve(connection, key, min(wanted, _part(cap - used)), (now, now + RESERVED_SECONDS))
 
 
@@ -90,13 +95,29 @@ def _reserve(connection: Connection, key: str, n: int, span: tuple[float, float]
     return Reserved(max(0, n), minute, until)
 
 
+def count(connection: Connection, key: str, n: int) -> None:
+    """Count messages that were not reserved."""
+    if n > 0:
+        connection.execute(_COUNT, {"key": key, "n": n})
+
+
 def give_back(connection: Connection, key: str, minute: float, n: int) -> None:
     """Give back what was reserved and is not used; forget what no cap counts any more."""
     connection.execute(_TAKE_OFF, {"key": key, "minute": minute, "n": n})
+    forget(connection, key)
+
+
+def forget(connection: Connection, key: str) -> None:
+    """Forget what no cap counts any more."""
     connection.execute(
         text("DELETE FROM sent_minutes WHERE key = :key AND minute < clock_timestamp() - interval '3 days'"),
         {"key": key},
     )
+
+
+def used_of_day(connection: Connection, key: str, now: float) -> int:
+    """Return the messages of the last 24 hours as a daily cap counts them, those reserved included."""
+    return _used(connection, key, now - DAY_SECONDS - _MINUTES_SLACK)
 
 
 def day_is_used_up(connection: Connection, key: str, cap: int, now: float) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
-from messaging.storage.limits import OF_ACCOUNT, Limit, of_account
+from messaging.storage.limits import HOLDING, OF_ACCOUNT, Limit, of_account
 from messaging.storage.throttles import COLUMNS, Throttled
 from schemas.pacing import Pacing
 
@@ -17,10 +17,14 @@ _LOOK = text(f"""
         INSERT INTO permit_holders (owner, account, campaign_id, wishes, rate, seen_at)
         VALUES (:owner, :account, :campaign_id, CAST(:wishes AS jsonb), :rate, clock_timestamp())
         ON CONFLICT (owner) DO UPDATE
-            SET wishes = excluded.wishes, rate = excluded.rate, seen_at = excluded.seen_at)
+            SET wishes = excluded.wishes, rate = excluded.rate, seen_at = excluded.seen_at),
+    counted AS (
+        INSERT INTO sent_minutes AS m (key, minute, n)
+        SELECT :account_key, date_trunc('minute', clock_timestamp()), CAST(:sent AS int) WHERE :sent > 0
+        ON CONFLICT (key, minute) DO UPDATE SET n = m.n + excluded.n)
     SELECT extract(epoch FROM clock_timestamp())::float8 AS now,
         (SELECT spec -> 'pacing' FROM campaigns WHERE id = :campaign_id) AS pacing,
-        (SELECT jsonb_agg(to_jsonb(l)) FROM limits l WHERE {OF_ACCOUNT}) AS limits,
+        (SELECT jsonb_agg(to_jsonb(l)) FROM ({HOLDING}) l) AS limits,
         (SELECT jsonb_agg(to_jsonb(t)) FROM (SELECT {COLUMNS} FROM throttles
             WHERE {OF_ACCOUNT} AND (key = :account_key OR slowed_to IS NOT NULL)) t) AS throttled,
         (SELECT jsonb_object_agg(frame, coalesce(permits -> :owner, '{{}}'::jsonb)) FROM permit_frames
@@ -40,6 +44,8 @@ class Presence:
     """Permits for half a second by limited provider group, `""` for all others; None for any number."""
     rate: float
     """Its answers per second."""
+    sent: int
+    """Its messages since it last looked, unless they were reserved of a daily cap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ def look(connection: Connection, presence: Presence, after: int) -> Seen:
         "campaign_id": presence.campaign_id,
         "wishes": json.dumps(presence.wishes),
         "rate": presence.rate,
+        "sent": presence.sent,
         "after": after,
     }
     row = connection.execute(_LOOK, parameters | of_account(presence.account)).one()

@@ -233,7 +233,7 @@ attempts = Table(
     _time("not_before"),
     _time("dispatched_at"),
     _time("answered_at"),
-    Column("message_id", Text),  # the Message-ID header
+    Column("message_id", Text),  # the Message-ID header; empty on WhatsApp
     Column("provider_message_id", Text),
     Column("code", SmallInteger),  # the SMTP reply code, or the HTTP status
     Column("status", Text),  # RFC 3463 enhanced status, as in 5.1.1

@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -13,7 +14,7 @@ from messaging.storage.limits import (
     Limit,
     account_key,
     campaign_key,
-    domain_key,
+    daily_caps,
     domains,
     limits_of,
     of_account,
@@ -222,17 +223,7 @@ _PACING = text("SELECT spec -> 'pacing' FROM campaigns WHERE id = :campaign_id")
 def current(connection: Connection, account: str, campaign_id: int) -> list[Slowdown]:
     """Return what makes a campaign slower than configured now, or stand still."""
     now = now_of(connection)
-    own, of_groups = limits_of(connection, account)
-    limits = {account_key(account): own} | {
-        domain_key(account, group): of_groups[group] for group in of_groups
-    }
-    found = []
-    for key, throttled in of_all(connection, account).items():
-        found += _slowdowns(throttled, limits.get(key), account, now)
-    if own.per_day is not None:
-        until = caps.day_is_used_up(connection, account_key(account), own.per_day, now)
-        if until is not None:
-            found.append(_standstill(account, until, f"{own.per_day:,} messages in 24 hours"))
+    found = _of_account(connection, account, now)
     warm_up = Pacing.model_validate(
         connection.execute(_PACING, {"campaign_id": campaign_id}).scalar() or {}
     ).warm_up
@@ -241,6 +232,31 @@ def current(connection: Connection, account: str, campaign_id: int) -> list[Slow
         if used is not None:
             day, until = used
             found.append(_standstill("warm-up", until, f"{warm_up.cap(day):,} messages on day {day + 1}"))
+    return found
+
+
+def standstill(connection: Connection, account: str) -> Slowdown | None:
+    """Return what lets nothing of an account go now, whoever the recipient: the last one to end."""
+    now = now_of(connection)
+    lasting = [
+        (slowdown.until, slowdown)
+        for slowdown in _of_account(connection, account, now)
+        if slowdown.what == account and slowdown.per_second is None and slowdown.until is not None
+    ]
+    until, last = max(lasting, key=itemgetter(0), default=(None, None))
+    return last if until is not None and until > _moment(now) else None
+
+
+def _of_account(connection: Connection, account: str, now: float) -> list[Slowdown]:
+    limits = limits_of(connection, account)
+    found = []
+    for key, throttled in of_all(connection, account).items():
+        found += _slowdowns(throttled, limits.get(key), account, now)
+    for key, cap in daily_caps(limits, account).items():
+        until = caps.day_is_used_up(connection, key, cap, now)
+        if until is not None:
+            whose = "" if key == account_key(account) else f" of {key.replace(':', ' ', 1)}"
+            found.append(_standstill(account, until, f"{cap:,} messages{whose} in 24 hours"))
     return found
 
 

@@ -1,12 +1,13 @@
 """Counts over a campaign's attempts: set-based, by index, never by fetching rows."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from schemas.report import BatchTotals, Totals
+from schemas.report import AccountTotals, BatchTotals, Totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,10 @@ def by_batch(connection: Connection, campaign_id: int, number: int | None = None
     """Count the attempts of each batch, or of one, by state, with the time their sending took."""
     statement = text("""
         SELECT b.number,
-            jsonb_object_agg(a.state, a.n) AS totals,
+            -- All recipients of a batch may have fallen back to another account.
+            coalesce(jsonb_object_agg(a.state, a.n) FILTER (WHERE a.n > 0), '{}') AS totals,
             coalesce(extract(epoch FROM max(a.last) - min(a.first)), 0)::float AS seconds
-        FROM batches b JOIN (
+        FROM batches b LEFT JOIN (
             SELECT batch_id, state, count(*) AS n,
                 min(coalesce(dispatched_at, answered_at)) AS first, max(answered_at) AS last
             FROM attempts WHERE campaign_id = :id GROUP BY batch_id, state
@@ -92,6 +94,27 @@ def by_batch(connection: Connection, campaign_id: int, number: int | None = None
     """)
     rows = connection.execute(statement, {"id": campaign_id, "number": number})
     return [BatchTotals(number=row.number, totals=Totals(**row.totals), seconds=row.seconds) for row in rows]
+
+
+def by_account(connection: Connection, campaign_id: int, accounts: Sequence[str]) -> list[AccountTotals]:
+    """Count the attempts of each of a campaign's accounts by state, and those who were tried on the next."""
+    statement = text("""
+        SELECT leg, jsonb_object_agg(state, n) AS totals FROM (
+            SELECT b.leg, a.state, count(*) AS n FROM attempts a JOIN batches b ON b.id = a.batch_id
+            WHERE a.campaign_id = :id GROUP BY 1, 2
+        ) found GROUP BY leg
+    """)
+    fallen = text("""
+        SELECT CAST(e.details ->> 'leg' AS int) AS leg, count(*) AS n
+        FROM attempts a JOIN events e ON e.attempt_id = a.id
+        WHERE a.campaign_id = :id AND e.kind = 'fell_back' GROUP BY 1
+    """)
+    totals = {row.leg: Totals(**row.totals) for row in connection.execute(statement, {"id": campaign_id})}
+    fell_back = {row.leg: row.n for row in connection.execute(fallen, {"id": campaign_id})}
+    return [
+        AccountTotals(account=account, totals=totals.get(leg, Totals()), fell_back=fell_back.get(leg, 0))
+        for leg, account in enumerate(accounts)
+    ]
 
 
 def batch_count(connection: Connection, campaign_id: int) -> int:

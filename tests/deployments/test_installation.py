@@ -17,7 +17,14 @@ from tests.deployments.conftest import finished
 from tests.faults.crowds import crowd, held, judged, states
 from tests.faults.sink import Sink
 
-DEPLOYMENTS = {"import-contacts", "import-new-files", "launch-campaign", "retry-campaign", "send-batches"}
+DEPLOYMENTS = {
+    "import-contacts",
+    "import-new-files",
+    "launch-campaign",
+    "pair-whatsapp",
+    "retry-campaign",
+    "send-batches",
+}
 
 # Prefect's client leaves sockets to the garbage collector when a loop ends.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")

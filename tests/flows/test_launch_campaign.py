@@ -163,4 +163,4 @@ async def test_an_account_that_cannot_go_on_pauses_the_campaign_and_the_report_s
     report = await artifact(f"campaign-{campaign_id()}")
     assert report.data.startswith("# Campaign spring-offer: paused")
     assert "**Paused because**" in report.data
-    assert "`outflow retry spring-offer`" in report.data
+    assert "`outflow resume spring-offer`" in report.data

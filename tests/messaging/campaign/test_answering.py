@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 
 from messaging.campaign.answering import MOST_DELAYS, MOST_TRIES, answered, broken_off
+from messaging.campaign.breaking import Breaker
 from messaging.channels.base import Receipt
 from messaging.errors import BrokenOff
 from messaging.storage.attempts import Attempt
@@ -45,6 +46,24 @@ def test_who_is_given_up_is_rejected_with_the_last_answer(answer, reason: str):
     assert answer.state is AttemptState.REJECTED
     assert answer.reason == reason
     assert answer.wait is None
+
+
+def test_only_a_refusal_says_that_an_address_leads_to_nobody():
+    nobody = Receipt(Outcome.REJECTED, 550, "5.1.1", "no such mailbox", unreachable=True)
+    not_yet = Receipt(Outcome.DEFERRED, 450, "4.2.1", "perhaps nobody", unreachable=True)
+
+    assert answered(attempt(), nobody).unreachable
+    assert not answered(attempt(), Receipt(Outcome.REJECTED, 550, "5.7.1", "not to them")).unreachable
+    assert not answered(attempt(tries=MOST_TRIES - 1), not_yet).unreachable
+
+
+def test_people_who_cannot_be_reached_say_nothing_about_us():
+    breaker = Breaker()
+    refusals = [
+        breaker.trips("whatsapp", n, Receipt(Outcome.REJECTED, 554, unreachable=n != 3)) for n in range(100)
+    ]
+
+    assert refusals == [[]] * 100
 
 
 def test_a_wait_that_ends_before_the_deadline_is_kept():

@@ -1,10 +1,14 @@
 """Campaign files: what is read, and what is said about what cannot be."""
 
+import json
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from messaging.campaign.definition import load_campaign, read_attachments, resolve_templates
+from messaging.campaign.renderers import renderer_for
+from messaging.campaign.rendering import Recipient
 from messaging.campaign.templates import check_fields, compile_templates
 from messaging.errors import InputError
 from schemas.campaign import MAX_ATTACHED_SIZE, MAX_TEMPLATE_SIZE, CampaignSpec
@@ -40,6 +44,15 @@ def test_the_example_campaign_compiles_with_the_fields_of_the_example_contacts()
     check_fields(compile_templates(spec), ["City", "Plan", "Joined", "Notes"])
 
 
+@pytest.mark.parametrize("name", ["template", "text"])
+def test_the_examples_for_whatsapp_fit_the_example_contacts_too(name: str):
+    spec = load_campaign(EXAMPLES / "whatsapp" / f"{name}.yaml")
+    to = Recipient(UUID(int=1), "+447400000001", None, None, {})
+
+    check_fields(compile_templates(spec), ["City", "Plan", "Joined", "Notes"])
+    assert json.loads(renderer_for(spec.account, spec, 1, "").render(to).content)["type"] == name
+
+
 def test_templates_come_from_files_beside_the_campaign(campaign, tmp_path: Path):
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "offer.html").write_text("\ufeff<p>Grüße</p>", encoding="utf-8")
@@ -48,6 +61,35 @@ def test_templates_come_from_files_beside_the_campaign(campaign, tmp_path: Path)
     spec = load_campaign(campaign("html: parts/offer.html", "text: offer.txt"))
 
     assert (spec.html, spec.text) == ("<p>Grüße</p>", "Hi")
+
+
+def test_attachments_that_no_message_would_carry_are_refused(tmp_path: Path):
+    (tmp_path / "terms.pdf").write_bytes(b"%PDF-1.7")
+    spec = CampaignSpec(
+        **(GOOD | {"account": "whatsapp-web-account/main", "channel": "whatsapp", "text": "Hi"}),
+        attachments=[str(tmp_path / "terms.pdf")],
+    )
+
+    with pytest.raises(InputError, match="attachments go with emails alone"):
+        read_attachments(spec)
+    assert read_attachments(spec.model_copy(update={"fallback": ["smtp-account/main"]}))
+
+
+def test_the_parameters_of_a_whatsapp_template_may_be_numbered_as_yaml_numbers(campaign):
+    path = campaign(
+        "channel: whatsapp",
+        "template:",
+        "  name: spring_offer",
+        "  header: terms.txt",
+        "  body: {2: '{{ city }}', 1: '{{ name }}'}",
+        account="whatsapp-cloud-account/main",
+        subject="",
+    )
+
+    spec = load_campaign(path)
+
+    assert list(spec.template.body.items()) == [("1", "{{ name }}"), ("2", "{{ city }}")]
+    assert spec.template.header == "terms.txt"  # never a path
 
 
 def test_a_path_may_be_absolute(tmp_path: Path):
@@ -78,6 +120,10 @@ def test_what_is_not_a_path_is_the_template_itself(template: str, tmp_path: Path
         (["text: Hi", "batch_size: many"], "campaign.yaml: batch_size: "),
         (["text: Hi", "pacing: {rate: 0/s}", "batch_size: 0", "subject_tag: maybe"], "(and 2 more)"),
         ([], "campaign.yaml: an email needs html or text"),
+        (["text: Hi", "template: {body: [Hi]}"], "template.body: "),
+        (["text: Hi", "template: Hi"], "template: "),
+        (["text: Hi", "template: {body: {1.5: Hi}}"], "template.body: "),
+        (["text: Hi", "template: {body: {2: Hi}}"], "template.body: parameters are called 1, 2, 3"),
         (["html: missing.html"], "missing.html: no such file"),
         (["html: folder.html"], "folder.html: is a folder"),
         (["html: empty.html"], "empty.html: is empty"),
@@ -101,9 +147,9 @@ def test_what_cannot_be_used_is_named(campaign, tmp_path: Path, lines: list[str]
 
 
 def test_a_misspelt_field_is_named_before_the_field_it_leaves_missing(campaign):
-    problem = problem_with(campaign("subjekt: Hi", "text: Hi", subject=""))
+    problem = problem_with(campaign("audiense: customers", "text: Hi", audience=""))
 
-    assert problem == "campaign.yaml: unknown field 'subjekt'; did you mean 'subject'? (and 1 more)"
+    assert problem == "campaign.yaml: unknown field 'audiense'; did you mean 'audience'? (and 1 more)"
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def a_campaign(engine: Engine, people: int = 6) -> None:
         for statement in (
             "INSERT INTO audiences (name) VALUES ('customers')",
             """INSERT INTO campaigns (name, spec, audience_id, state)
-                VALUES ('spring', '{"channel": "email"}', 1, 'running')""",
+                VALUES ('spring', '{"account": "smtp-account/main"}', 1, 'running')""",
             "INSERT INTO batches (campaign_id, number) VALUES (1, 1)",
             """INSERT INTO contacts (email_key, email, name, attributes)
                 SELECT k, k, 'Ada', '{"City": "Leeds"}'

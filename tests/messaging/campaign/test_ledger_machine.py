@@ -22,7 +22,7 @@ from sqlalchemy import Engine, text
 
 from messaging.campaign.ledger import BatchLedger
 from messaging.errors import CampaignStopped, LeaseLost, Withdrawn
-from messaging.storage import attempts, batches, campaigns
+from messaging.storage import attempts, batches, campaigns, plans
 from messaging.storage.attempts import Answer, Mark
 from messaging.storage.batches import Lease
 from messaging.storage.tables import metadata
@@ -31,16 +31,17 @@ from schemas.states import AttemptState
 
 PEOPLE = 6
 CONNECTIONS = 2  # of each sender
-NUMBERS = [1, 2]  # of batches, half of the people in each
+PER_BATCH = 3  # as planned; each who falls back to the other account may be in a batch of their own
 FATES = {  # what the server does with a message handed over: copies it stores, and what we hear of it
     "accepted": (1, AttemptState.ACCEPTED),
     "rejected": (0, AttemptState.REJECTED),
+    "nobody there": (0, AttemptState.REJECTED),
     "deferred": (0, AttemptState.QUEUED),
     "silent, stored": (1, AttemptState.UNKNOWN),
     "silent, dropped": (0, AttemptState.UNKNOWN),
 }
 
-numbers = st.sampled_from(NUMBERS)
+numbers = st.sampled_from([1, 2, 1, 2, 1, 2, 3, 4])  # of batches; the last two may be made by falling back
 people = st.integers(1, PEOPLE)
 fates = st.sampled_from(sorted(FATES))
 picks = st.integers(0, 9)
@@ -89,7 +90,7 @@ class Sending(RuleBasedStateMachine):
         """A first launch plans; a later one finds the plan and lets the campaign run on."""
         with self.engine.begin() as connection:
             if campaigns.add(connection, self.spec, 1) is not None:
-                campaigns.plan(connection, 1, PEOPLE // len(NUMBERS), 200)
+                plans.plan(connection, 1, PER_BATCH, 200)
             elif self.state in {"running", "paused"}:  # else planning refuses, or leaves it
                 campaigns.resume(connection, campaigns.lock(connection, 1), self.spec, "ada")
                 self.state = "running"
@@ -141,12 +142,21 @@ class Sending(RuleBasedStateMachine):
         self.run(asyncio.sleep(pause))
 
     @precondition(lambda self: self.senders)
-    @rule(pick=picks, person=people)
-    def refused_before_the_content(self, pick: int, person: int) -> None:
-        """The envelope was refused: an answer for an attempt that was never marked."""
+    @rule(pick=picks, ids=st.lists(people, min_size=1, unique=True), nobody=st.booleans())
+    def refused_before_the_content(self, pick: int, ids: list[int], *, nobody: bool) -> None:
+        """Envelopes were refused, answers for attempts that were never marked; then the pass has ended."""
         sender = self.pick(pick)
-        if person not in sender.taken:
-            sender.ledger.record(Answer(person, AttemptState.REJECTED, code=550))
+        for person in set(ids) - sender.taken:
+            sender.ledger.record(Answer(person, AttemptState.REJECTED, code=550, unreachable=nobody))
+        self.run(asyncio.wait_for(sender.ledger.committed(), timeout=30))
+        self.look()
+
+    @rule(number=numbers, ids=st.lists(people, min_size=1, unique=True))
+    def nobody_is_there(self, number: int, ids: list[int]) -> None:
+        """A pass over one batch at a server that knows none of them."""
+        self.claim(number)
+        if self.senders:
+            self.refused_before_the_content(-1, ids, nobody=True)
 
     @precondition(lambda self: self.senders)
     @rule(pick=picks)
@@ -189,10 +199,22 @@ class Sending(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        """What every sender does between two passes."""
+        """What every sender does between two passes: whom the first account did not reach falls back."""
+        goes_on = self.state in {"running", "paused"}
+        before = self.places()
         with self.engine.begin() as connection:
             campaigns.finish(connection, 1)
             self.state = campaigns.lock(connection, 1).state
+        after = self.places()
+        unreached = {
+            n for n, (leg, _, state, nobody) in before.items() if leg == 0 and nobody and state == "rejected"
+        }
+        assert {n for n in before if after[n] != before[n] and self.state != "cancelled"} == (
+            unreached - self.withdrawn if goes_on else set()
+        )
+        for person in unreached - self.withdrawn:
+            leg, batch, state, _ = after[person]
+            assert not goes_on or (leg, state) == (1, "queued"), batch
 
     @rule(person=people)
     def suppress(self, person: int) -> None:
@@ -265,11 +287,14 @@ class Sending(RuleBasedStateMachine):
             sender.flying[person] = fate
 
     def elsewhere(self, sender: OneSender, person: int) -> bool:
-        return (person - 1) // (PEOPLE // len(NUMBERS)) + 1 != sender.lease.batch_id
+        return self.places()[person][1] != sender.lease.batch_id
 
     def record(self, sender: OneSender) -> None:
         for person, fate in sender.flying.items():
-            sender.ledger.record(Answer(person, FATES[fate][1], counts=fate == "deferred"))
+            answer = Answer(
+                person, FATES[fate][1], counts=fate == "deferred", unreachable=fate == "nobody there"
+            )
+            sender.ledger.record(answer)
         sender.flying.clear()
 
     def kill(self, sender: OneSender) -> None:
@@ -284,9 +309,16 @@ class Sending(RuleBasedStateMachine):
         self.loop.run_until_complete(work)
 
     def states(self) -> dict[int, str]:
+        return {person: state for person, (_, _, state, _) in self.places().items()}
+
+    def places(self) -> dict[int, tuple[int, int, str, bool]]:
+        """Read each one's account, batch, state and whether they were refused as unreachable."""
+        statement = """
+            SELECT a.id, b.leg, b.id, a.state, a.unreachable
+            FROM attempts a JOIN batches b ON b.id = a.batch_id ORDER BY a.id
+        """
         with self.engine.connect() as connection:
-            rows = connection.execute(text("SELECT id, state FROM attempts ORDER BY id"))
-            return {row.id: row.state for row in rows}
+            return {person: tuple(place) for person, *place in connection.execute(text(statement))}
 
     def execute(self, statement: str, **parameters):
         with self.engine.begin() as connection:
@@ -295,7 +327,8 @@ class Sending(RuleBasedStateMachine):
 
 
 def test_no_order_of_events_sends_twice_or_tells_a_lie(ledger: Engine, spec: CampaignSpec):
+    two = spec.model_copy(update={"fallback": ["smtp-account/relay"]})
     run_state_machine_as_test(
-        lambda: Sending(ledger, spec),
+        lambda: Sending(ledger, two),
         settings=settings(max_examples=60, stateful_step_count=30, deadline=None),
     )

@@ -1,5 +1,6 @@
 """Planning snapshots an audience once."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -9,9 +10,10 @@ from sqlalchemy import Engine, text
 
 from messaging.campaign.planning import check_campaign, plan_campaign
 from messaging.errors import InputError
-from messaging.storage import audiences, campaigns
+from messaging.storage import audiences, campaigns, plans
 from schemas.audience import AudienceSpec
 from schemas.campaign import CampaignSpec
+from schemas.pacing import Pacing
 from schemas.states import CampaignState
 
 
@@ -68,7 +70,7 @@ def test_batches_have_the_size_asked_for_unless_there_would_be_too_many(
     audience(*(f"reader{n}@example.org" for n in range(10)))
     with ledger.begin() as connection:
         campaign_id = campaigns.add(connection, spec, 1)
-        campaigns.plan(connection, campaign_id, batch_size, most_batches)
+        plans.plan(connection, campaign_id, batch_size, most_batches)
 
         made = connection.execute(
             text("""
@@ -103,7 +105,7 @@ def test_account_and_pace_may_change_between_launches(ledger: Engine, audience, 
 
     plan = plan_campaign(ledger, spec.model_copy(update={"account": "smtp-account/other"}))
 
-    assert (plan.created, plan.account) == (False, "smtp-account/other")
+    assert (plan.created, plan.accounts) == (False, ["smtp-account/other"])
 
 
 def test_after_its_deadline_a_campaign_is_not_launched_again_without_a_later_one(
@@ -326,3 +328,178 @@ def test_a_condition_that_cannot_be_evaluated_is_refused_before_anything_is_writ
 
     with ledger.begin() as connection:
         assert campaigns.names(connection) == []
+
+
+ADA, BO, CY, DI = (f"{name}@example.org" for name in ("ada", "bo", "cy", "di"))
+PHONES = [f"+44770090000{n}" for n in range(10)]
+TEMPLATE = {"name": "spring_offer", "body": {"1": "{{ name }}"}}
+CLOUD, WEB = "whatsapp-cloud-account/shop", "whatsapp-web-account/phone"
+LEGS = """
+    SELECT b.number, b.leg, array_agg(a.address ORDER BY a.id)
+    FROM attempts a JOIN batches b ON b.id = a.batch_id GROUP BY 1, 2 ORDER BY 1
+"""
+
+
+@pytest.fixture
+def legs(ledger: Engine) -> Callable[[], list[tuple]]:
+    """Read number, account's place and recipients of each batch."""
+
+    def read() -> list[tuple]:
+        with ledger.begin() as connection:
+            return [tuple(row) for row in connection.execute(text(LEGS))]
+
+    return read
+
+
+def over(spec: CampaignSpec, *accounts: str, **values: object) -> CampaignSpec:
+    """Send over these accounts, in this order."""
+    account, *fallback = accounts
+    channel = "email" if "smtp" in account else "whatsapp"
+    values = {"account": account, "fallback": fallback, "channel": channel, **values}
+    return CampaignSpec.model_validate(spec.model_dump() | values)
+
+
+def suppress(ledger: Engine, channel: str, *keys: str) -> None:
+    with ledger.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO suppressions (channel, address_key, reason, source)
+                SELECT :channel, unnest(CAST(:keys AS text[])), 'manual', 'test'
+            """),
+            {"channel": channel, "keys": list(keys)},
+        )
+
+
+def test_each_is_written_to_over_the_first_account_that_can_reach_them(
+    ledger: Engine, audience, spec: CampaignSpec, legs
+):
+    audience(ADA, BO, "", CY, "", DI, phones=["", PHONES[1], PHONES[2], PHONES[3], PHONES[4], PHONES[5]])
+    suppress(ledger, "email", CY, DI)
+    suppress(ledger, "whatsapp", PHONES[1], PHONES[4], PHONES[5])
+    both = over(spec, "smtp-account/main", CLOUD, "smtp-account/relay", template=TEMPLATE)
+
+    preflight = check_campaign(ledger, both)
+    plan = plan_campaign(ledger, both)
+
+    assert legs() == [(1, 0, [ADA, BO]), (2, 1, [PHONES[2], PHONES[3]])]
+    assert plan.excluded == preflight.excluded == {"suppressed: manual": 2}
+    assert (plan.accounts, plan.recipients) == (["smtp-account/main", CLOUD], preflight.recipients)
+
+
+def test_with_whatsapp_first_email_is_for_those_without_a_number(
+    ledger: Engine, audience, spec: CampaignSpec, legs
+):
+    audience(ADA, BO, "", phones=[PHONES[0], "", PHONES[2]])
+
+    plan_campaign(ledger, over(spec, CLOUD, "smtp-account/main", template=TEMPLATE))
+
+    assert legs() == [(1, 0, [PHONES[0], PHONES[2]]), (2, 1, [BO])]
+
+
+def test_each_accounts_batches_have_the_size_asked_for(ledger: Engine, audience, spec: CampaignSpec, legs):
+    audience(*(f"reader{n}@example.org" for n in range(5)))
+    audience(*[""] * 5, phones=PHONES[:5])
+    by_turns = over(spec, "smtp-account/main", CLOUD, template=TEMPLATE, batch_size=2)
+
+    plan_campaign(ledger, by_turns)
+
+    assert [(number, leg, len(found)) for number, leg, found in legs()] == [
+        (1, 0, 2), (2, 0, 2), (3, 0, 1), (4, 1, 2), (5, 1, 2), (6, 1, 1)
+    ]  # fmt: skip
+
+
+def test_who_has_no_usable_number_is_left_out_with_the_reason(
+    ledger: Engine, audience, spec: CampaignSpec, legs
+):
+    audience(ADA, BO, "", "", phones=["", "07700 900001", PHONES[2], PHONES[3]])
+    audience("", consent=None, phones=[PHONES[4]])
+    audience("", status="unsubscribed", phones=[PHONES[5]])
+    suppress(ledger, "whatsapp", PHONES[3])
+
+    plan = plan_campaign(ledger, over(spec, CLOUD, template=TEMPLATE))
+
+    assert legs() == [(1, 0, [PHONES[2]])]
+    assert plan.excluded == {
+        "no consent": 1,
+        "no phone number": 1,
+        "phone number not in international form": 1,
+        "suppressed: manual": 1,
+        "unsubscribed": 1,
+    }
+
+
+def test_without_any_address_for_its_accounts_nobody_is_written_to(
+    ledger: Engine, audience, spec: CampaignSpec
+):
+    audience(ADA)
+    both = over(spec, CLOUD, "smtp-account/main", template=TEMPLATE)
+    suppress(ledger, "email", ADA)
+
+    assert plan_campaign(ledger, both).excluded == {"suppressed: manual": 1}
+    with ledger.begin() as connection:
+        assert plans.exclusions(connection, 1, plans.Legs()) == {"": 1}
+
+
+def test_two_contacts_with_one_number_are_one_recipient(ledger: Engine, audience, spec: CampaignSpec, legs):
+    audience(ADA, "", BO, CY, phones=[PHONES[0], PHONES[0], PHONES[1], PHONES[1]])
+
+    plan = plan_campaign(ledger, over(spec, CLOUD, template=TEMPLATE))
+
+    assert legs() == [(1, 0, [PHONES[0], PHONES[1]])]
+    assert plan.excluded["same phone number as another contact"] == 2
+
+
+def test_free_text_of_the_cloud_api_goes_only_to_who_wrote_to_that_account_lately(
+    ledger: Engine, audience, spec: CampaignSpec, legs
+):
+    audience(*[""] * 4, phones=PHONES[:4])
+    suppress(ledger, "whatsapp", PHONES[3])
+    with ledger.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO service_windows (account, phone, closes_at) VALUES
+                (:shop, :open, now() + interval '1 hour'), (:shop, :closed, now() - interval '1 hour'),
+                (:other, :closed, now() + interval '1 hour')
+            """),
+            {"shop": CLOUD, "other": f"{CLOUD}-2", "open": PHONES[0], "closed": PHONES[1]},
+        )
+
+    preflight = check_campaign(ledger, over(spec, CLOUD, f"{CLOUD}-2"))
+    plan = plan_campaign(ledger, over(spec, CLOUD))
+
+    assert legs() == [(1, 0, [PHONES[0]])]
+    assert plan.excluded == {"no open service window": 2, "suppressed: manual": 1}
+    assert (preflight.recipients, preflight.excluded) == (
+        2, {"no open service window": 1, "suppressed: manual": 1}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("accounts", "pacing", "kept"),
+    [
+        ([WEB], {}, {"human": "10-25s"}),
+        ([WEB], {"rate": "1/s"}, {"human": "10-25s"}),
+        ([WEB], {"human": "1-5s", "warm_up": {"start": 20}}, {"human": "10-25s", "warm_up": {"start": 20}}),
+        ([WEB], {"human": "20-40s"}, {"human": "20-40s"}),
+        ([WEB], {"delay": "10s"}, {"delay": "10s"}),
+        ([WEB], {"rate": "100/d"}, {"rate": "100/d"}),
+        ([WEB, "whatsapp-web-account/other"], {}, {"human": "10-25s"}),
+        ([WEB, "smtp-account/main"], {"rate": "5/s"}, {"rate": "5/s"}),
+        (["smtp-account/main"], {}, {}),
+    ],
+    ids=str,
+)
+def test_over_whatsapp_web_alone_a_campaign_goes_as_slowly_as_a_person(
+    ledger: Engine, audience, spec: CampaignSpec, accounts: list[str], pacing: dict, kept: dict
+):
+    audience(ADA, phones=PHONES[:1])
+    paced = over(spec, *accounts, pacing=pacing)
+
+    preflight = check_campaign(ledger, paced)
+    plan = plan_campaign(ledger, paced)
+
+    with ledger.begin() as connection:
+        stored = campaigns.get(connection, plan.campaign_id).spec.pacing
+    assert stored == Pacing.model_validate(kept)
+    assert preflight.seconds_at_least == (pytest.approx(1 / stored.per_second) if kept else None)
+    assert not plan_campaign(ledger, paced).created

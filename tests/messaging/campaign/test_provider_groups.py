@@ -28,6 +28,11 @@ from messaging.campaign.provider_groups import provider_group
         ("ada@Example.org", "example.org"),
         ('"a@gmail.com"@example.org', "example.org"),
         ("googlemail.com", "gmail.com"),
+        ("+ada@example.org", "example.org"),
+        ("+447400000001", "whatsapp"),
+        ("447400000001@s.whatsapp.net", "whatsapp"),
+        ("120363000000000001@g.us", "whatsapp"),
+        ("whatsapp", "whatsapp"),
     ],
 )
 def test_an_address_belongs_to_the_provider_of_its_mailbox(address: str, group: str):

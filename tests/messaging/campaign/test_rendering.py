@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from messaging.campaign.rendering import Recipient, Renderer, RenderError
+from messaging.campaign.email_rendering import EmailRenderer
+from messaging.campaign.rendering import Recipient, RenderError
 from messaging.campaign.skeleton import Attachment
 from messaging.errors import InputError
 from schemas.campaign import CampaignSpec
@@ -36,7 +37,7 @@ def recipient(**changes: object) -> Recipient:
 def renderer(
     sender: str = "Shop <news@example.org>", url: str = "https://shop.example.org", **changes: object
 ):
-    return Renderer(spec(**changes), 18, sender, url)
+    return EmailRenderer(spec(**changes), 18, sender, url)
 
 
 def parsed(content: bytes) -> EmailMessage:
@@ -272,7 +273,9 @@ def test_short_plain_lines_stay_as_they_are(text: str, encoding: str):
 def test_no_value_can_end_a_part():
     end = "\r\n--=_alternative--\r\n--=_mixed--\r\n"
     files = (Attachment("a.txt", "text/plain", end.encode()),)
-    rendering = Renderer(spec(text="{{ city }}"), 18, "news@example.org", "https://shop.example.org", files)
+    rendering = EmailRenderer(
+        spec(text="{{ city }}"), 18, "news@example.org", "https://shop.example.org", files
+    )
 
     content = rendering.render(recipient(attributes={"City": end})).content
 
@@ -304,10 +307,12 @@ def test_a_file_arrives_under_its_name_or_is_refused(name: str, content: bytes):
         "[/\\\\\\x00-\\x1f\\x7f-\\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", name
     ):
         with pytest.raises(InputError, match="no file name"):
-            Renderer(spec(), 18, "news@example.org", "https://shop.example.org", [file])
+            EmailRenderer(spec(), 18, "news@example.org", "https://shop.example.org", [file])
         return
 
-    made = Renderer(spec(), 18, "news@example.org", "https://shop.example.org", [file]).render(recipient())
+    made = EmailRenderer(spec(), 18, "news@example.org", "https://shop.example.org", [file]).render(
+        recipient()
+    )
 
     (attached,) = parsed(made.content).iter_attachments()
     assert attached.get_filename() == name
@@ -332,4 +337,4 @@ def test_a_file_arrives_under_its_name_or_is_refused(name: str, content: bytes):
 )
 def test_a_file_that_cannot_be_sent_is_refused_before_anything_is(file: Attachment, problem: str):
     with pytest.raises(InputError, match=problem):
-        Renderer(spec(), 18, "news@example.org", "https://shop.example.org", [file])
+        EmailRenderer(spec(), 18, "news@example.org", "https://shop.example.org", [file])

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from jinja2 import ChainableUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
-from messaging.campaign.rendering import Recipient, Renderer, RenderError
+from messaging.campaign.email_rendering import EmailRenderer
+from messaging.campaign.rendering import Recipient, RenderError
 from messaging.campaign.skeleton import Attachment
 from messaging.fields import field_name
 from schemas.campaign import CampaignSpec
@@ -55,7 +56,7 @@ class Campaign:
         values = {"name": "x", "account": "smtp-account/x", "audience": "Our Customers", "subject": SUBJECT}
         self.spec = CampaignSpec(**(values | parts))
         self.files = files
-        self.renderer = Renderer(self.spec, 18, sender, "https://shop.example.org", files)
+        self.renderer = EmailRenderer(self.spec, 18, sender, "https://shop.example.org", files)
         shown, _, address = sender.rpartition(" ")
         self.sender = Address(shown.strip('"'), addr_spec=address.strip("<>"))
 

@@ -17,7 +17,7 @@ from messaging.campaign.sending import send_batch
 from messaging.campaign.working import next_work
 from messaging.errors import AccountError, CampaignStopped, LeaseLost, NotSent, Withdrawn
 from messaging.reports.numbers import campaign_report
-from messaging.storage import batches, campaigns
+from messaging.storage import attempts, batches, campaigns
 from messaging.storage.attempts import Answer, Mark
 from schemas.campaign import CampaignSpec, RetryRequest
 from schemas.pacing import Pacing
@@ -65,6 +65,20 @@ async def test_every_recipient_ends_in_the_state_that_the_server_gave_them(
     assert server.received() == report.totals.accepted + 1  # the sandbox keeps what it did not answer for
     assert report.state is CampaignState.FINISHED
     assert report.reasons["550 5.1.1"] == 1
+
+
+def test_a_number_comes_with_the_contacts_own_address(ledger: Engine, audience, spec: CampaignSpec):
+    audience("ada@example.org")
+    with ledger.begin() as connection:
+        connection.execute(text("UPDATE contacts SET phone = '+447400000001'"))
+    over = {"account": "whatsapp-web-account/main", "channel": "whatsapp", "text": "{{ email }} {{ phone }}"}
+    plan = plan_campaign(ledger, CampaignSpec(**(spec.model_dump() | over)))
+
+    with ledger.begin() as connection:
+        lease = batches.claim(connection, plan.campaign_id, 1, "here")
+        [attempt] = attempts.due(connection, lease.batch_id, 0, 10)
+
+    assert (attempt.address, attempt.email) == ("+447400000001", "ada@example.org")
 
 
 async def test_a_finished_campaign_sends_nothing_more(plan: Plan, server, open_run):

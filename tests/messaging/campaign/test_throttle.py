@@ -13,8 +13,9 @@ from messaging.channels.base import Receipt
 from messaging.errors import BrokenOff, NotSent
 from messaging.storage import limits, throttles
 from messaging.storage.engine import open_engine
-from messaging.storage.limits import Limit, account_key, campaign_key, domain_key
+from messaging.storage.limits import Limit, Portfolio, account_key, campaign_key, domain_key
 from schemas.states import Outcome
+from tests.waiting import until
 
 ACCOUNT = "smtp-account/main"
 GMAIL, OTHER = "gmail.com", "example.org"
@@ -51,14 +52,6 @@ def campaign(ledger: Engine) -> Callable[[str], int]:
 def rows(ledger: Engine, statement: str) -> list:
     with ledger.begin() as connection:
         return list(connection.execute(text(statement)))
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait until something holds, as changes must be seen within five seconds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.02)
 
 
 async def taken(seconds: float, *shared: Limits, group: str = OTHER) -> list[float]:
@@ -139,6 +132,58 @@ async def test_changes_are_seen_while_messages_go(ledger: Engine, set_limit, cam
         await until(lambda: all(limited.take(OTHER) == 0.0 for _ in range(1000)))
         set_limit(account_key(ACCOUNT), Limit(rate=2.0))
         await until(lambda: limited.take(OTHER) > 0.0)
+
+
+async def test_what_a_provider_allows_is_seen_while_messages_go(ledger: Engine, set_limit):
+    def allows(quota: Limit) -> None:
+        with ledger.begin() as connection:
+            limits.set_quota(connection, ACCOUNT, quota, None)
+
+    set_limit(account_key(ACCOUNT), Limit(rate=500.0, per_day=1_000_000))
+    async with Limits(ledger, 1, ACCOUNT) as limited:
+        await until(lambda: limited.take(OTHER) == 0.0)
+        allows(Limit(rate=1 / 3600))
+        await until(lambda: all(limited.take(OTHER) > 0.0 for _ in range(1000)))
+        allows(Limit())
+        await until(lambda: limited.take(OTHER) == 0.0)
+        allows(Limit(per_day=1))
+        await until(lambda: limited.take(OTHER) > 0.0 and limited.closed_for() > LONGEST_WAIT)
+        allows(Limit(rate=400.0))
+        await until(lambda: limited.closed_for() == 0.0 and limited.take(OTHER) == 0.0)
+
+
+async def test_numbers_of_a_portfolio_share_its_day_and_others_do_not(ledger: Engine):
+    one, two, lone = (f"whatsapp-cloud-account/{name}" for name in ("one", "two", "lone"))
+    with ledger.begin() as connection:
+        for account in (one, two):
+            limits.set_quota(connection, account, Limit(), Portfolio("shop", 30))
+        limits.set_quota(connection, lone, Limit(), Portfolio("lone", 1_000))
+    async with Limits(ledger, 1, one) as first, Limits(ledger, 2, two) as second:
+        together = await taken(2.5, first, second)
+    async with Limits(ledger, 3, one) as again, Limits(ledger, 4, lone) as other:
+        rest = await taken(1.0, again)
+        await until(lambda: other.take(OTHER) == 0.0)
+
+    assert len(together) + len(rest) == 30
+    with ledger.begin() as connection:
+        [day] = throttles.current(connection, two, 2)
+        assert (day.what, day.reason) == (two, "30 messages of portfolio shop in 24 hours")
+        assert throttles.standstill(connection, two) == day
+        assert throttles.standstill(connection, lone) is None
+
+
+async def test_messages_count_before_there_is_a_cap(ledger: Engine, set_limit):
+    async with Limits(ledger, 1, ACCOUNT) as limited:
+        assert all(limited.take(OTHER) == 0.0 for _ in range(25))
+        limited.give_back(OTHER)
+        await until(lambda: rows(ledger, "SELECT sum(n) FROM sent_minutes") == [(24,)])
+        assert limited.take(OTHER) == 0.0
+    assert rows(ledger, "SELECT sum(n) FROM sent_minutes") == [(25,)]
+
+    set_limit(account_key(ACCOUNT), Limit(per_day=40))
+    async with Limits(ledger, 2, ACCOUNT) as limited:
+        assert len(await taken(2.0, limited)) == 15
+    assert rows(ledger, "SELECT sum(n) FROM sent_minutes") == [(40,)]
 
 
 async def test_a_daily_cap_holds_over_processes_and_what_is_unused_is_given_back(ledger: Engine, set_limit):

@@ -14,10 +14,23 @@ from messaging.channels.base import Receipt
 from messaging.errors import AccountError, CampaignStopped, NotSent, Unknown
 from schemas.campaign import CampaignSpec
 from schemas.states import AccountState, Outcome
+from tests.messaging.channels.gmail_provider import gmail
 from tests.messaging.channels.providers import WAIT, Deed, Provider
+from tests.messaging.channels.ses_provider import ses
 from tests.messaging.channels.smtp_provider import smtp
+from tests.messaging.channels.whatsapp_cloud_provider import whatsapp_cloud
+from tests.messaging.channels.whatsapp_web_provider import whatsapp_web
 
-PROVIDERS = {"smtp": smtp}
+# WhatsApp Web keeps its sessions in the ledger's database.
+pytestmark = pytest.mark.usefixtures("migrated")
+
+PROVIDERS = {
+    "smtp": smtp,
+    "gmail": gmail,
+    "ses": ses,
+    "whatsapp-cloud": whatsapp_cloud,
+    "whatsapp-web": whatsapp_web,
+}
 
 
 @pytest.fixture(params=PROVIDERS)
@@ -43,6 +56,12 @@ async def sent(provider: Provider, *, patience: float = 10.0, times: int = 1) ->
             receipt = await sender.send(provider.message(), marks.dispatch)
     assert marks.count == times or receipt.outcome is not Outcome.ACCEPTED
     return receipt
+
+
+async def taken(provider: Provider) -> None:
+    """Wait until the provider has a message."""
+    while not provider.received():  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0.01)
 
 
 async def test_a_message_that_is_taken(provider: Provider):
@@ -158,8 +177,7 @@ async def test_a_pool_that_closes_while_a_message_is_on_its_way_ends_soon(provid
     async with asyncio.timeout(15):
         async with provider.pool(patience=30) as pool, pool.sender() as sender:
             sending = asyncio.create_task(sender.send(provider.message(), marks.dispatch))
-            while not provider.received():
-                await asyncio.sleep(0.01)
+            await taken(provider)
             sending.cancel()
         with contextlib.suppress(asyncio.CancelledError, Unknown):
             await sending
@@ -239,8 +257,7 @@ async def test_a_cancelled_batch_hears_the_answer_that_is_on_its_way(
     async with provider.pool() as pool, CampaignRun(ledger, one_recipient, sender, pool) as run:
         sending = asyncio.create_task(send_batch(run, 1))
         async with asyncio.timeout(20):
-            while not provider.received():
-                await asyncio.sleep(0.01)
+            await taken(provider)
         sending.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await sending

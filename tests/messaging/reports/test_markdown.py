@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from messaging.reports.markdown import campaign_markdown, moment
-from schemas.report import CampaignReport, Decision, Slowdown, Totals
+from schemas.report import AccountTotals, CampaignReport, Decision, Slowdown, Totals
 from schemas.states import CampaignState
 
 
@@ -43,6 +43,17 @@ def test_its_headline_holds_the_figures(report: CampaignReport):
         "**1,200 of 1,250** recipients accepted (96.8 % of those answered), 2.5 seconds, "
         "500 messages per second, 3 batches."
     )
+
+
+def test_each_account_is_told_when_there_are_several(report: CampaignReport):
+    main = AccountTotals(account="smtp-account/main", totals=Totals(accepted=1_190, unknown=10), fell_back=50)
+    relay = AccountTotals(account="smtp-account/relay", totals=Totals(accepted=10, rejected=40), fell_back=0)
+
+    lines = changed(report, accounts=[main, relay]).splitlines()
+
+    assert "| smtp-account/main | 1,200 | 1,190 | 0 | 10 | 0 | 50 |" in lines
+    assert "| smtp-account/relay | 50 | 10 | 40 | 0 | 0 | 0 |" in lines
+    assert "By account" not in campaign_markdown(report)
 
 
 def test_its_table_counts_every_state(report: CampaignReport):

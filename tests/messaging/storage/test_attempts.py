@@ -16,7 +16,7 @@ def two_batches(ledger: Engine) -> Engine:
     for statement in (
         "INSERT INTO audiences (name) VALUES ('customers')",
         """INSERT INTO campaigns (name, spec, audience_id, state)
-            VALUES ('spring', '{"channel": "email"}', 1, 'running')""",
+            VALUES ('spring', '{"account": "smtp-account/main"}', 1, 'running')""",
         "INSERT INTO batches (campaign_id, number) VALUES (1, 1), (1, 2)",
         """INSERT INTO contacts (email_key, email, name, attributes)
             SELECT k, k, 'Ada', '{"City": "Leeds"}'
@@ -127,7 +127,7 @@ def test_work_says_how_long_to_wait_for_who_was_deferred(two_batches: Engine):
 
 
 async def test_a_round_finds_everything_by_index_on_a_table_nobody_has_analysed(two_batches: Engine):
-    nothing = ", ".join("'{}'" for _ in range(13))
+    nothing = ", ".join("'{}'" for _ in range(14))
     plan = f"EXPLAIN (COSTS OFF) EXECUTE round (1, 'us', 1, 'email', {nothing})"
     change(two_batches, "INSERT INTO contacts (email_key, email) SELECT n, n FROM generate_series(1, 5000) n")
     connection = Prepared.open(two_batches, {"round": attempts.ROUND, "plan": plan})

@@ -1,0 +1,136 @@
+"""Rendering of email: the RFC 5322 bytes of one recipient's message."""
+
+import hashlib
+import re
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from functools import lru_cache
+from typing import Final
+
+from messaging.campaign.bodies import Body
+from messaging.campaign.headers import one_line, unstructured, with_name
+from messaging.campaign.merge_fields import MergeFields
+from messaging.campaign.rendering import (
+    Recipient,
+    Rendered,
+    RenderError,
+    UnsubscribeLinks,
+    mailbox,
+    pieces_of,
+)
+from messaging.campaign.skeleton import Attachment, Skeleton
+from messaging.campaign.templates import compile_templates
+from messaging.fields import field_name
+from schemas.campaign import CampaignSpec
+
+MAX_RENDERED: Final = 1_000_000  # characters of a part; Gmail clips at a tenth of it
+MAX_SUBJECT: Final = 1_000
+_MAX_ADDRESS: Final = 254  # RFC 5321 4.5.3.1.3, without the angle brackets
+_MAX_LABEL: Final = 63
+
+# The headers that differ from recipient to recipient, in the order of their values in `render`.
+_CHANGING = ("To", "Subject", "Date", "Message-ID", "List-Unsubscribe")
+
+_ADDRESS = re.compile(
+    '[^\\s\\x00-\\x1f\\x7f-\\x9f\ud800-\udfff()<>@,;:\\\\"\\[\\]]{1,64}@[A-Za-z0-9-]+(?:\\.[A-Za-z0-9-]+)*'
+)
+
+
+class EmailRenderer:
+    """Makes the emails of one campaign."""
+
+    def __init__(
+        self,
+        spec: CampaignSpec,
+        campaign_id: int,
+        sender: str,
+        public_url: str,
+        attachments: Sequence[Attachment] = (),
+    ) -> None:
+        """Compile the templates, check the sender and build the skeleton, once per campaign.
+
+        Raises:
+            InputError: A template, the sender, Reply-To, the public URL or an attachment cannot be used.
+        """
+        templates = compile_templates(spec)
+        self._merge_fields = MergeFields(templates.fields, templates.columns)
+        self._found = templates.places.found
+        self._subject = templates.subject
+        self._tag = f" [CID:{campaign_id}]" if spec.subject_tag else ""
+        parts = [("text", templates.text), *([("html", templates.html)] if templates.html else [])]
+        self._parts = [(part, template, Body()) for part, template in parts]
+        name, self._envelope_sender = mailbox("the account's sender", sender)
+        domain = self._envelope_sender.rpartition("@")[2]
+        self._message_id_end = f".{campaign_id}@{domain}>"
+        self._links = UnsubscribeLinks(public_url)
+        fixed = {
+            "From": with_name(name, self._envelope_sender),
+            **({"Reply-To": with_name(*mailbox("reply_to", spec.reply_to))} if spec.reply_to else {}),
+            "List-Id": f"<{_label(spec.audience)}.{domain}>",
+            "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+        }
+        self._skeleton = Skeleton(_CHANGING, fixed, html=bool(templates.html), attachments=attachments)
+
+    @property
+    def envelope_sender(self) -> str:
+        """The bare address of the sender, where bounces go."""
+        return self._envelope_sender
+
+    def render(self, recipient: Recipient) -> Rendered:
+        """Return one recipient's message.
+
+        Raises:
+            RenderError: This recipient alone cannot be written to; the others can.
+        """
+        address = recipient.address
+        if not _ADDRESS.fullmatch(address) or len(address) > _MAX_ADDRESS:
+            raise RenderError("the address cannot stand in a header")
+        unsubscribe_url = self._links.of(recipient)
+        # The same for every try, so that a receiver who sees two copies can tell; hashed, because a
+        # Message-ID travels on in replies and the token unsubscribes.
+        name_of_attempt = hashlib.sha256(recipient.token.bytes).hexdigest()[:32]
+        message_id = f"<{name_of_attempt}{self._message_id_end}"
+        found = self._found(
+            self._merge_fields.values(
+                recipient.name, address, recipient.phone, unsubscribe_url, recipient.attributes
+            )
+        )
+        filled = [
+            with_name(
+                recipient.name or "", address
+            ).encode(),  # UTF-8 for a local part that needs it (RFC 6532)
+            self._subject_of(found).encode(),
+            _date(int(time.time())),
+            message_id.encode(),
+            f"<{unsubscribe_url}>".encode(),
+        ]
+        for part, template, body in self._parts:
+            filled += body.encode(pieces_of(part, template, found, MAX_RENDERED))
+        return Rendered(self._skeleton.fill(filled), message_id)
+
+    def _subject_of(self, found: list[object]) -> str:
+        subject = one_line(pieces_of("subject", self._subject, found, MAX_RENDERED).joined())
+        if not subject:
+            raise RenderError("the subject is empty")
+        if len(subject) > MAX_SUBJECT:
+            raise RenderError(f"the subject is longer than {MAX_SUBJECT} characters")
+        return unstructured("Subject", subject + self._tag)
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    return format_datetime(datetime.fromtimestamp(second, UTC)).encode()
+
+
+def _label(audience: str) -> str:
+    """Name an audience in a List-Id, which is ASCII (RFC 2919 2).
+
+    Mailboxes group and mute by List-Id, so it names the audience, not the campaign.
+    """
+    name = field_name(audience)
+    label = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
+    if not name.isascii():  # what is left may be nothing, or that of another audience
+        label = f"{label[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return label[:_MAX_LABEL].strip("-") or "list"
