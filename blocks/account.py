@@ -2,10 +2,26 @@
 
 from abc import abstractmethod
 from contextlib import AbstractAsyncContextManager
+from typing import Annotated
 
 from prefect.blocks.core import Block
+from pydantic import AfterValidator
 
+from messaging.campaign.rendering import mailbox
 from messaging.channels.base import SenderPool
+from messaging.errors import InputError
+
+
+def _is_a_mailbox(value: str) -> str:
+    try:
+        mailbox("sender", value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+Mailbox = Annotated[str, AfterValidator(_is_a_mailbox)]
+"""An address, or a name and an address, as in `Shop <news@example.org>`."""
 
 
 class Account(Block):

@@ -9,15 +9,14 @@ from typing import cast
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import BlockDocumentUpdate
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 from sqlalchemy import Connection, text
 
-from blocks.account import Account
+from blocks.account import Account, Mailbox
 from messaging.campaign.rendering import mailbox
 from messaging.channels.base import SenderPool
 from messaging.channels.gmail import UNITS_PER_MESSAGE, GmailPool, GmailSettings
 from messaging.channels.gmail_login import GMAIL, TOKEN_URI, Identity, Tokens
-from messaging.errors import InputError
 from messaging.storage.engine import engine
 from messaging.storage.failing import database_errors
 from schemas.base import OptionalText
@@ -32,7 +31,7 @@ class GmailAccount(Account):
     _block_type_slug = _SLUG
     _description = "A mailbox at Gmail or Google Workspace that Outflow sends campaigns from."
 
-    sender: str = Field(
+    sender: Mailbox = Field(
         description="Who the reader sees, as in Example Shop <news@example.org>: the mailbox's own address, "
         "or one that it may send as. Bounces go to the mailbox.",
         examples=["Example Shop <news@example.org>"],
@@ -77,15 +76,6 @@ class GmailAccount(Account):
     )
     endpoint: str = Field(default=GMAIL, description="Where the Gmail API is.")
     token_uri: str = Field(default=TOKEN_URI, description="Where Google gives out tokens.")
-
-    @field_validator("sender")
-    @classmethod
-    def _is_a_mailbox(cls, value: str) -> str:
-        try:
-            mailbox("sender", value)
-        except InputError as error:
-            raise ValueError(str(error)) from None
-        return value
 
     @property
     def sender_header(self) -> str:

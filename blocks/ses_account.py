@@ -6,9 +6,9 @@ import importlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
-from blocks.account import Account
+from blocks.account import Account, Mailbox
 from messaging.campaign.rendering import mailbox
 from messaging.channels import ses
 from messaging.channels.base import SenderPool
@@ -34,7 +34,7 @@ class SesAccount(Account):
         "AWS Credentials block names one.",
         examples=["eu-west-1"],
     )
-    sender: str = Field(
+    sender: Mailbox = Field(
         description="Who the reader sees, as in Example Shop <news@example.org>: an identity verified in the "
         "region.",
         examples=["Example Shop <news@example.org>"],
@@ -72,15 +72,6 @@ class SesAccount(Account):
         description="URL in place of Amazon's, as of a VPC endpoint. Empty: the region's own.",
         pattern=r"^(https?://\S+)?$",
     )
-
-    @field_validator("sender")
-    @classmethod
-    def _is_a_mailbox(cls, value: str) -> str:
-        try:
-            mailbox("sender", value)
-        except InputError as error:
-            raise ValueError(str(error)) from None
-        return value
 
     @property
     def sender_header(self) -> str:

@@ -3,13 +3,11 @@
 from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
-from blocks.account import Account
-from messaging.campaign.rendering import mailbox
+from blocks.account import Account, Mailbox
 from messaging.channels import smtp
 from messaging.channels.base import SenderPool
-from messaging.errors import InputError
 from schemas.base import OptionalText
 
 
@@ -29,7 +27,7 @@ class SmtpAccount(Account):
     )
     username: OptionalText = Field(default="", description="Login name, if the server asks for one.")
     password: SecretStr = Field(default=SecretStr(""), description="Login password.")
-    sender: str = Field(
+    sender: Mailbox = Field(
         description="Who the reader sees, and where bounces go, as in Example Shop <news@example.org>.",
         examples=["Example Shop <news@example.org>"],
     )
@@ -39,15 +37,6 @@ class SmtpAccount(Account):
     messages_per_connection: int = Field(
         default=100, ge=1, description="Messages after which a connection is closed and opened anew."
     )
-
-    @field_validator("sender")
-    @classmethod
-    def _is_a_mailbox(cls, value: str) -> str:
-        try:
-            mailbox("sender", value)
-        except InputError as error:
-            raise ValueError(str(error)) from None
-        return value
 
     @property
     def sender_header(self) -> str:
