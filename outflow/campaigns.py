@@ -34,12 +34,13 @@ def check(campaign: CampaignFile, *, as_json: AsJson = False) -> None:
     reach_prefect()
     from tasks.accounts import verify_account
 
-    met = run(verify_account.fn(spec.account))
+    met = {account: run(verify_account.fn(account)) for account in spec.accounts}
     if as_json:
-        console.show_json({**preflight.model_dump(mode="json"), "met": met})
+        console.show_json({**preflight.model_dump(mode="json"), "accounts": met})
         return
     console.show_preflight(preflight)
-    console.show(f"Account {spec.account}: {met}")
+    for account, facts in met.items():
+        console.show(f"Account {account}: {facts}")
 
 
 def send_test(  # noqa: PLR0913 - an argument per option

@@ -192,7 +192,7 @@ def test_from_an_empty_installation_to_a_report(
 
         checked = outflow("check", campaign, "--json").said
         assert (checked["contacts"], checked["recipients"], checked["state"]) == (4, 4, None)
-        assert f":{server.port} answers" in checked["met"]
+        assert f":{server.port} answers" in checked["accounts"]["smtp-account/main"]
         assert server.received() == 0
 
         sent = outflow("send", campaign, "--json").said

@@ -246,6 +246,7 @@ attempts = Table(
     UniqueConstraint("campaign_id", "address_key"),
     Index("attempts_batch_id_id_idx", "batch_id", "id"),
     Index("attempts_contact_id_idx", "contact_id"),
+    Index("attempts_unreachable_idx", "campaign_id", postgresql_where=text("unreachable")),
     # `state` is in no index and pages keep room (fillfactor 45, in the migrations), so that each change of
     # state is a cheap in-page (HOT) update.
 )

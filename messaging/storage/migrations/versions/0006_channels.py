@@ -27,6 +27,9 @@ def upgrade() -> None:
     op.add_column(
         "attempts", sa.Column("unreachable", sa.Boolean(), server_default=sa.text("false"), nullable=False)
     )
+    op.create_index(
+        op.f("attempts_unreachable_idx"), "attempts", ["campaign_id"], postgresql_where=sa.text("unreachable")
+    )
     op.add_column("limits", sa.Column("quota_rate", sa.Double()))
     op.add_column("limits", sa.Column("quota_per_day", sa.Integer()))
     op.create_table(

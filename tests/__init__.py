@@ -1,0 +1,1 @@
+"""Tests of Outflow; a package, because a library of others brings one of this name."""
