@@ -22,7 +22,6 @@ from messaging.channels.whatsapp_cloud_errors import (
     is_passing,
     read_refusal,
     rule_of,
-    words_of,
 )
 from messaging.channels.whatsapp_cloud_settings import WhatsAppCloudSettings
 from messaging.channels.whatsapp_cloud_spacing import spacing_of
@@ -232,8 +231,8 @@ class _Number:
             if rule.kind is Kind.ACCOUNT:
                 raise account_error(rule, refusal)
             if rule.kind in {Kind.THROTTLE, Kind.TRANSIENT}:
-                raise NotSent(f"{where}: {words_of(refusal)}")
-            raise AccountError(f"{where} does not tell about the phone number: {words_of(refusal)}")
+                raise NotSent(f"{where} answered (#{refusal.code})")
+            raise AccountError(f"{where} does not tell about the phone number: it answered (#{refusal.code})")
         if status != _OK or not isinstance(body, dict):
             raise (NotSent if is_passing(status) else AccountError)(
                 f"{where} answered {status} without a word of Meta's"

@@ -8,15 +8,21 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from prefect import State
 from sqlalchemy import Engine, text
 
 from flows.import_contacts import import_contacts
 from flows.launch_campaign import launch_campaign
 from flows.retry_campaign import retry_campaign
+from flows.send_batches import send_batches
+from messaging.campaign.finding import campaign_named
 from messaging.campaign.planning import plan_campaign
 from messaging.errors import AccountError, InputError, MessagingError
-from schemas.campaign import CampaignSpec, RetryRequest
+from messaging.reports.numbers import campaign_report
+from schemas.campaign import CampaignSpec, RetryRequest, SendRequest
 from schemas.contacts import ImportRequest
+from tasks.accounts import add_account
+from tests.fakes import ses, whatsapp_cloud
 from tests.fakes.scripted_smtp import ScriptedSmtp, says
 
 # Prefect leaves sockets and streams of its clients open.
@@ -128,3 +134,54 @@ async def test_no_address_phone_name_or_password_reaches_prefects_database(
     ):
         assert known in everything  # or this looks into the wrong place
     assert {canary for canary in CANARIES if canary.encode() in everything} == set()
+
+
+async def test_nobody_and_no_secret_of_the_other_channels_reaches_it_either(
+    ledger: Engine, contacts: Path, spec: CampaignSpec, stored
+):
+    request = ImportRequest(
+        files=[str(contacts)], audience="customers", region="GB", consent="a form", accept_breach="small"
+    )
+    await import_contacts(request)
+    spec = CampaignSpec(
+        **spec.model_dump(exclude={"name", "account", "channel", "fallback", "template"}),
+        name="canary-channels",
+        channel="whatsapp",
+        account="whatsapp-cloud-account/main",
+        fallback=["ses-account/main"],
+        template={"name": "spring_offer", "language": "en_GB", "body": {"1": "{{ name }}"}},
+    )
+
+    async def send(chosen: CampaignSpec) -> State:
+        plan = plan_campaign(ledger, chosen)
+        return await send_batches(SendRequest(campaign_id=plan.campaign_id), return_state=True)
+
+    async with whatsapp_cloud.CloudApi().running() as cloud, ses.FakeSes().running() as amazon:
+        number = {"phone_number_id": cloud.phone_number_id, "endpoint": cloud.url}
+        secrets = {"token": whatsapp_cloud.TOKEN, "app_secret": PASSWORD, "verify_token": PASSWORD}
+        await add_account("whatsapp-cloud", "main", number | secrets)
+        keys = {"access_key_id": ses.KEY_ID, "secret_access_key": ses.SECRET, "region": ses.REGION}
+        sender = {"sender": "Shop <news@shop.example.org>", "endpoint": amazon.endpoint}
+        await add_account("ses", "main", keys | sender)
+        cloud.deed = whatsapp_cloud.Fault(400, 131026, f"(#131026) +44{PHONE} {NAME} is not on WhatsApp")
+        with pytest.raises(AccountError, match="131026"):  # whoever asks about the number hears it too
+            await launch_campaign(spec)
+
+        await send(spec)
+        report = campaign_report(ledger, campaign_named(ledger, spec.name).id)
+        assert (report.totals.accepted, report.accounts[0].fell_back) == (6, 1)
+
+        cloud.deed = whatsapp_cloud.Fault(401, 190, f"{whatsapp_cloud.TOKEN} of +44{PHONE} has expired")
+        with pytest.raises(AccountError, match="token"):
+            await (await send(spec.model_copy(update={"name": "refused token"}))).aresult()
+        cloud.deed = whatsapp_cloud.Manner()
+        said = f"the key {ses.SECRET} may not write to {PERSON}@example.org"
+        amazon.faults["SendEmail"] = ses.Fault(ses.Refusal("AccessDeniedException", said, 403))
+        last = await send(spec.model_copy(update={"name": "refused key"}))
+        with pytest.raises(AccountError):
+            await last.aresult()
+
+    everything = await stored(last.state_details.flow_run_id)
+    assert b"canary-channels" in everything
+    canaries = (*CANARIES, whatsapp_cloud.TOKEN, ses.SECRET)
+    assert {canary for canary in canaries if canary.encode() in everything} == set()
