@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
+from ctypes.util import find_library
 from pathlib import Path
 from typing import ClassVar
 
@@ -62,7 +63,13 @@ def settings_of(server: WhatsAppWeb, account: str, **others: object) -> WhatsApp
 
 @contextlib.asynccontextmanager
 async def serving() -> AsyncIterator[WhatsAppWeb]:
-    """Run a stand-in, and let new processes use the library that trusts it."""
+    """Run a stand-in, and let new processes use the library that trusts it.
+
+    Without libmagic on this machine, skip, in CI fail.
+    """
+    if find_library("magic") is None:
+        missing = "the library of WhatsApp Web needs libmagic: apt-get install libmagic1"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     made, folder = world()
     async with WhatsAppWeb(made).running() as server:
         with whatsapp_web_library.used(folder):
