@@ -34,6 +34,8 @@ _MANNERS = {
     Deed.SLOW: Manners(after_seconds=0.5),
     Deed.SILENT: Manners(answers=False),
 }
+LINKED: set[str] = set()
+"""Devices that the account of the contract was given."""
 _CANNOT = {
     Deed.THROTTLES: "WhatsApp Web names no wait: its 429 and 463 come before bans, so they stop the account",
 }
@@ -130,6 +132,8 @@ class WhatsAppWebProvider:
 async def whatsapp_web() -> AsyncIterator[WhatsAppWebProvider]:
     async with contextlib.AsyncExitStack() as running:
         server = await running.enter_async_context(serving())
-        if not server.world.devices:
+        if not LINKED & server.world.devices:  # those of other tests are not ours
+            others = set(server.world.devices)
             await link(server, "contract")
+            LINKED.update(server.world.devices - others)
         yield WhatsAppWebProvider(server, running)
