@@ -1,4 +1,4 @@
-"""Kinds of accounts, by the slug of their block, and what they carry."""
+"""Kinds of accounts, by the slug of their block: those that send, and those that tell what became of it."""
 
 from typing import Final
 
@@ -12,8 +12,11 @@ CHANNELS: Final = {
     "whatsapp-web-account": Channel.WHATSAPP,
 }
 
-KINDS: Final = tuple(slug.removesuffix("-account") for slug in CHANNELS)
-"""As people write them: smtp, gmail."""
+SOURCES: Final = ("imap-mailbox", "ses-queue")
+"""Where bounces and events are read."""
+
+KINDS: Final = tuple(slug.removesuffix("-account") for slug in (*CHANNELS, *SOURCES))
+"""As people write them: smtp, gmail, imap-mailbox."""
 
 SECRETS: Final = frozenset(
     {

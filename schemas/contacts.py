@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from schemas.base import OptionalText, Schema
 from schemas.contract import ContractResult
+from schemas.states import DomainVerdict
 
 _ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 
@@ -195,12 +196,20 @@ class Verification(Schema):
 
 
 class VerifiedAddress(Schema):
-    """One e-mail address, by its syntax."""
+    """One e-mail address, by its syntax and its domain."""
 
     given: str
     email: str = Field(description="As it would be used; empty: refused.")
     reason: str = Field(description="Why it would be refused.")
     suggestion: str = Field(description="A likelier domain, when this one looks mistyped.")
+    domain: DomainVerdict | None = Field(
+        default=None, description="Whether its domain takes mail, when DNS was asked."
+    )
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether mail to it would come back, as far as that is known."""
+        return bool(self.reason) or self.domain not in {None, DomainVerdict.TAKES_MAIL, DomainVerdict.UNKNOWN}
 
 
 class Person(Schema):

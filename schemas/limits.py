@@ -17,7 +17,8 @@ class AllowedByProvider(Schema):
         default=None, description="Of a WhatsApp account: the business portfolio whose numbers share a limit."
     )
     portfolio_per_day: int | None = Field(
-        default=None, description="Messages at most in any 24 hours of all accounts in the portfolio."
+        default=None,
+        description="Different people at most in any 24 hours, over all accounts in the portfolio.",
     )
 
     def __str__(self) -> str:
@@ -25,7 +26,7 @@ class AllowedByProvider(Schema):
         parts = [self.rate] if self.rate else []
         parts += [f"{self.per_day:,} a day"] if self.per_day is not None else []
         if self.portfolio_per_day is not None:
-            parts.append(f"{self.portfolio_per_day:,} a day in portfolio {self.portfolio}")
+            parts.append(f"{self.portfolio_per_day:,} people a day in portfolio {self.portfolio}")
         return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
@@ -36,17 +37,21 @@ class AccountLimits(Schema):
     """
 
     account: str
-    rate: str | None = Field(description="Messages at most, as in 200/s; None for no limit.")
-    per_day: int | None = Field(description="Messages at most in any 24 hours.")
+    rate: str | None = Field(default=None, description="Messages at most, as in 200/s; None for no limit.")
+    per_day: int | None = Field(default=None, description="Messages at most in any 24 hours.")
     domains: dict[str, str] = Field(
-        description="Rate by provider group: gmail.com also counts googlemail.com."
+        default_factory=dict, description="Rate by provider group: gmail.com also counts googlemail.com."
+    )
+    runs: int | None = Field(
+        default=None,
+        description="Flow runs that may use it at once, where Prefect was asked; None for no limit.",
     )
     provider: AllowedByProvider = AllowedByProvider()
 
     @property
     def set_by_person(self) -> bool:
         """Whether a person limited anything."""
-        return bool(self.rate or self.per_day is not None or self.domains)
+        return bool(self.rate or self.per_day is not None or self.domains or self.runs)
 
     @property
     def sentence(self) -> str:
@@ -54,6 +59,7 @@ class AccountLimits(Schema):
         parts = [self.rate] if self.rate else []
         parts += [f"{self.per_day:,} in 24 hours"] if self.per_day is not None else []
         parts += [f"{domain} {rate}" for domain, rate in self.domains.items()]
+        parts += [f"{self.runs} run{'s' * (self.runs != 1)} at once"] if self.runs is not None else []
         own, allowed = ", ".join(parts) or "no limit", str(self.provider)
         return f"{own} (the provider allows {allowed})" if allowed else own
 

@@ -96,6 +96,14 @@ class Slowdown(Schema):
     reason: str = Field(description="The answer's codes, as in 421 4.7.28.")
 
 
+class Opening(Schema):
+    """When recipients may be sent to who cannot be yet."""
+
+    at: datetime
+    zone: str = Field(description="Their time zone; empty: the campaign's.")
+    is_quiet: bool = Field(description="Whether quiet hours end then; else the campaign's time comes there.")
+
+
 class Decision(Schema):
     """What was decided about a campaign after its planning."""
 
@@ -128,12 +136,18 @@ class CampaignReport(Schema):
     )
     excluded: dict[str, int] = Field(description="Members of the audience left out when planning, by reason.")
     reasons: dict[str, int] = Field(description="Rejected and unknown by reason, most frequent first.")
+    due_at: datetime | None = Field(
+        default=None, description="When it is to start, in its time zone; None: it was launched at once."
+    )
     started_at: datetime | None
     finished_at: datetime | None
     seconds: float = Field(description="From the first message to the last answer so far.")
     paused_because: str | None = None
     deferred: int = Field(default=0, description="Of the queued, those whose next turn is not yet due.")
     next_turn_at: datetime | None = Field(default=None, description="When the first of the deferred is due.")
+    openings: list[Opening] = Field(
+        default_factory=list, description="Time zones whose recipients wait, the one to go on first first."
+    )
     slowdowns: list[Slowdown] = Field(default_factory=list, description="Limits that are tighter for now.")
     decisions: list[Decision] = Field(default_factory=list, description="The last ones, oldest first.")
 
@@ -149,18 +163,31 @@ class CampaignReport(Schema):
         return self.totals.answered / self.seconds if self.seconds > 0 else 0.0
 
 
+class TrackingReport(Schema):
+    """What of a campaign's emails tells who reads them."""
+
+    links: int = Field(description="Links of the HTML part whose clicks are counted.")
+    opens: bool = Field(description="Whether a picture tells when a message is opened.")
+    left: list[str] = Field(description="What is not tracked though it was asked for, and why.")
+    problem: str = Field(default="", description="Why nothing will be heard of it; empty: nothing shows.")
+
+
 class Preflight(Schema):
     """What launching a campaign would do."""
 
     campaign: str
     state: CampaignState | None = Field(description="None when the campaign was not planned yet.")
     contacts: int = Field(description="Members of the audience.")
-    recipients: int = Field(description="Members to write to; of a planned campaign, who is left.")
-    excluded: dict[str, int] = Field(description="Members left out, by reason.")
+    groups: int = Field(default=0, description="Groups of WhatsApp that the campaign names.")
+    recipients: int = Field(description="Members and groups to write to; of a planned campaign, who is left.")
+    excluded: dict[str, int] = Field(description="Members and groups left out, by reason.")
     empty_fields: dict[str, int] = Field(
         description="Merge fields of the templates that some contacts have no value for, and how many."
     )
     attachments: dict[str, int] = Field(description="Files that every message carries, and their bytes.")
+    tracking: TrackingReport | None = Field(
+        default=None, description="What tells who reads it; None when nothing was asked for."
+    )
     seconds_at_least: float | None = Field(
         description="Time the campaign's own rate asks for; None: no limit."
     )

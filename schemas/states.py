@@ -13,8 +13,8 @@ class Channel(StrEnum):
 class CampaignState(StrEnum):
     """Where a campaign stands; `finished` only when nothing is queued or dispatched."""
 
-    DRAFT = "draft"
-    SCHEDULED = "scheduled"
+    DRAFT = "draft"  # waits for a person's approval
+    SCHEDULED = "scheduled"  # waits for its time
     RUNNING = "running"
     PAUSED = "paused"
     FINISHED = "finished"
@@ -75,6 +75,16 @@ class EventKind(StrEnum):
     OPENED = "opened"
     CLICKED = "clicked"
     UNSUBSCRIBED = "unsubscribed"
+    SENT = "sent"  # the provider says that it has taken the message
+    DELAYED = "delayed"  # still trying; never counts
+    FAILED = "failed"  # given up by the provider, for no fault of the recipient's address
+    AUTO_REPLIED = "auto-replied"
+    CHALLENGED = "challenged"
+    DRAFTED = "drafted"
+    APPROVED = "approved"
+    SCHEDULED = "scheduled"
+    STARTED = "started"
+    FINISHED = "finished"
     REQUEUED = "requeued"
     RESOLVED = "resolved"
     PAUSED = "paused"
@@ -82,6 +92,36 @@ class EventKind(StrEnum):
     CANCELLED = "cancelled"
     PACED = "paced"
     FELL_BACK = "fell_back"  # not reached on one account, hence tried on the next
+
+
+class AlertKind(StrEnum):
+    """What people are told of without having to look."""
+
+    FINISHED = "finished"
+    PAUSED = "paused"
+    LATE = "late"
+    SKIPPED = "skipped"  # an edition whose time came while the one before was still being sent
+    APPROVAL = "approval"  # a campaign waits for it
+    CRASHED = "crashed"
+    ACCOUNT_PAUSED = "account paused"
+
+
+class ScheduleState(StrEnum):
+    """Where a schedule stands."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    ENDED = "ended"  # its rule has no further time
+
+
+class DomainVerdict(StrEnum):
+    """Whether the domain of an address takes mail, as DNS says."""
+
+    TAKES_MAIL = "takes mail"
+    NO_SUCH_DOMAIN = "no such domain"
+    NO_MAIL_SERVER = "no mail server"  # neither MX nor an address (RFC 5321, 5.1)
+    TAKES_NO_MAIL = "takes no mail"  # null MX (RFC 7505)
+    UNKNOWN = "unknown"  # no answer, or a fault: nobody is left out for it
 
 
 class AccountState(StrEnum):
