@@ -45,6 +45,11 @@ class Complaint:
     rule: str
 
 
+def reason_of(feedback_type: str) -> BounceReason:
+    """Return why somebody complains, by the type of a feedback report; one that is not known is abuse."""
+    return _TYPES.get(feedback_type.lower().split(";")[0].strip(), BounceReason.ABUSE)
+
+
 def read_complaint(mail: Mail) -> Complaint | None:
     """Return the complaint a mail is; `None` when it is none."""
     if report := next((part for part in mail.parts if part.kind == _REPORT), None):
@@ -69,7 +74,7 @@ def _of_fields(mail: Mail, fields: Headers) -> Complaint:
         for value in fields.raw(name)[:_MOST_RECIPIENTS]
     ]
     recipients = tuple(dict.fromkeys(filter(None, named))) or _returned_to(mail)
-    return Complaint(recipients, _TYPES.get(kind, BounceReason.ABUSE), f"feedback-type: {kind}")
+    return Complaint(recipients, reason_of(kind), f"feedback-type: {kind}")
 
 
 def _returned_to(mail: Mail) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from messaging.feedback.free_text import Named, Report, named_recipients, only_a
 from messaging.feedback.mail import Headers, Mail
 from messaging.feedback.origin import read_origin
 from messaging.feedback.reasons import Judgement, class_of, judge
-from messaging.feedback.ses_notices import bounced, complained, read_notice
+from messaging.feedback.ses_notices import bounced, complained, complaint_reason, read_notice
 from schemas.bounces import BounceClass, BounceReason
 
 _SUCCESS = {"delivered", "relayed", "expanded", "deliverable"}  # the last is Postfix's, of an address probe
@@ -71,7 +71,7 @@ def _read(mail: Mail) -> list[Finding]:
     report = Report(mail)
     if notice := read_notice(mail):
         if recipients := complained(notice):
-            return _of_complaint(Complaint(recipients, BounceReason.ABUSE, "Amazon SES: complaint"))
+            return _of_complaint(Complaint(recipients, complaint_reason(notice), "Amazon SES: complaint"))
         return _of_groups(report, bounced(notice))
     if groups := _groups(report):
         return _of_groups(report, groups)
@@ -127,7 +127,7 @@ def _of_groups(report: Report, groups: list[Group]) -> list[Finding]:
     named = named_recipients(text, set(), [recipient or "" for recipient in recipients])
     findings: list[Finding] = []
     for group, recipient, place in zip(groups, recipients, named, strict=True):
-        words = (group.diagnostic or place.paragraph,)
+        words = (group.diagnostic,) if group.diagnostic else _closest_first(place.paragraph)
         facts = _Facts(
             recipient,
             words,
@@ -191,8 +191,15 @@ def _words_about(named: Sequence[Named], text: str, *, alone: bool) -> tuple[str
     for one in named:
         said = one.paragraph.replace(one.address, " ")
         if sum(letter.isalpha() for letter in said[:300]) > _FEW_LETTERS:
-            return (one.paragraph, text) if alone or one is not named[0] else (one.paragraph,)
+            words = _closest_first(one.paragraph)
+            return (*words, text) if alone or one is not named[0] else words
     return (text,)
+
+
+def _closest_first(paragraph: str) -> tuple[str, ...]:
+    """Put the lines around an address first where they quote an answer: what follows is the mailer's own."""
+    closest, blank, _ = paragraph.partition("\n\n")
+    return (closest, paragraph) if blank and codes_in(closest).reply else (paragraph,)
 
 
 def _others(recipient: str | None, *candidates: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from messaging.feedback.reasons import class_of, suppression
 from schemas.bounces import BounceClass, BounceReason, Suppress
 
 _NOWHERE = Origin()
+_UNREAD = "could not be read"  # how `read_bounces` says that it met a mail it has no answer to
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,11 @@ class Findings:
     def bounce_class(self) -> BounceClass:
         """What the mail is as a whole: what it says about its first recipient."""
         return self.findings[0].bounce_class if self.findings else BounceClass.NOT_A_BOUNCE
+
+    @property
+    def failed(self) -> bool:
+        """Whether our parser had no answer, which is our fault and not the mail's."""
+        return not self.findings and any(note.startswith(_UNREAD) for note in self.notes)
 
     def __iter__(self) -> Iterator[Finding]:
         """Yield the findings."""

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from messaging.feedback.mail import Mail, decoded_words
+from messaging.tokens import LENGTH, unverified
 
 _TOKEN = "[0-9a-fA-F]{32}"  # noqa: S105 - what one looks like
 _UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -18,7 +19,12 @@ _MESSAGE_ID = re.compile(
     rb"^[> \t|]*(?:original-)?message-id:[ \t]*(?:\n[ \t]+)?(<[^<>\s@]{1,250}@[^<>\s]{1,250}>)",
     re.IGNORECASE | re.MULTILINE,
 )
-_UNSUBSCRIBE = re.compile(rf"/u/({_UUID}|{_TOKEN})\b".encode())
+# A token of `messaging.tokens` in a link of ours; who folds a header may have ended the line anywhere in it.
+_LINK = re.compile(
+    rb"/[uopc]/((?:[A-Za-z0-9_-](?:\n[ \t]{1,9})?){%d}[A-Za-z0-9_-])(?![A-Za-z0-9_-])" % (LENGTH - 1)
+)
+_OLD_LINK = re.compile(rf"/u/({_UUID}|{_TOKEN})\b".encode())
+_LINK_STARTS = (b"/u/", b"/o/", b"/p/", b"/c/")
 _OUR_FIELD = re.compile(
     rb"^[> \t|]*x-(?:[\w-]{1,30}-)?(?:campaign|cid)(?:[-_]?id)?[ \t]*:[ \t]*\D{0,3}(\d{1,18})\b",
     re.IGNORECASE | re.MULTILINE,
@@ -71,9 +77,22 @@ def _token(mail: Mail, envelope_id: str, texts: list[bytes]) -> str | None:
     if given := _ENVELOPE_ID.fullmatch(envelope_id.strip()):
         return _bare(given["token"])
     for text in texts:
-        if b"/u/" in text and (found := _UNSUBSCRIBE.search(text)):
-            return _bare(found[1].decode())
+        if token := _linked(text):
+            return token
     return None
+
+
+def _linked(text: bytes) -> str | None:
+    """Return the token in the first link of ours."""
+    if b"=\n" in text:  # the bodies of a returned message are as they were sent, most often quoted-printable
+        text = text.replace(b"=\n", b"")
+    if not any(start in text for start in _LINK_STARTS):
+        return None
+    for link in _LINK.finditer(text):
+        if attempt := unverified(b"".join(link[1].split()).decode()):
+            return attempt.hex
+    old = _OLD_LINK.search(text)
+    return _bare(old[1].decode()) if old else None
 
 
 def _message_id(mail: Mail, texts: list[bytes]) -> str | None:

@@ -1,0 +1,1 @@
+"""The public pages and webhooks: an ASGI application that runs without Prefect."""
