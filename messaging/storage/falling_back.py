@@ -9,18 +9,27 @@ from messaging.storage.plans import Legs
 from schemas.campaign import CampaignSpec
 
 _REFUSED: Final = """
-    SELECT a.contact_id FROM attempts a JOIN batches b ON b.id = a.batch_id
+    SELECT a.contact_id, b.time_zone, b.not_before FROM attempts a JOIN batches b ON b.id = a.batch_id
     WHERE a.campaign_id = :campaign_id AND a.unreachable AND a.state = 'rejected' AND b.leg = :leg
     FOR UPDATE OF a
 """
 _CHOSEN: Final = "SELECT contact_id AS id FROM refused"
 
+# Whoever is tried on another account stays in the time zone that they were planned in.
+_ZONES: Final = """
+    SELECT row_number() OVER (ORDER BY min(not_before), time_zone)::int AS place, time_zone AS name,
+        min(not_before) AS not_before
+    FROM refused WHERE time_zone IS NOT NULL GROUP BY time_zone
+"""
+
 # One recipient is reached once per campaign: whose number is that of another recipient stays rejected.
-_RECIPIENTS: Final = f"""
-    {plans.RECIPIENTS} AND NOT EXISTS (
-        SELECT FROM attempts a WHERE a.campaign_id = :campaign_id AND a.address_key = members.address_key
-            AND a.contact_id IS DISTINCT FROM members.id)
-"""  # noqa: S608 - constants
+_RECIPIENTS: Final = """
+    SELECT m.id, m.leg, m.address_key, m.address, coalesce(z.place, 0) AS place
+    FROM members m JOIN refused r ON r.contact_id = m.id LEFT JOIN zones z ON z.name = r.time_zone
+    WHERE m.excluded IS NULL AND NOT EXISTS (
+        SELECT FROM attempts a WHERE a.campaign_id = :campaign_id AND a.address_key = m.address_key
+            AND a.contact_id IS DISTINCT FROM m.id)
+"""
 
 # The attempts are looked up once more, by their contacts and, with `+ 0` and `::int`, in no other way: from
 # stale statistics the planner takes those refused for a row or two, and would read all for each recipient.
@@ -43,7 +52,16 @@ _MOVED: Final = """
         AND a.campaign_id + 0 = :campaign_id AND a.unreachable::int = 1 AND a.state = 'rejected'
 """
 _MADE: Final = "SELECT number FROM made ORDER BY number"
-_PARTS_AFTER: Final = {"recipients": _RECIPIENTS, **plans.BATCHES, "noted": _NOTED, "moved": _MOVED}
+_PARTS_AFTER: Final = {
+    "zones": _ZONES,
+    "recipients": _RECIPIENTS,
+    **plans.BATCHES,
+    "noted": _NOTED,
+    "moved": _MOVED,
+}
+
+
+_AUDIENCE: Final = text("SELECT audience_id FROM campaigns WHERE id = :campaign_id")
 
 
 def fall_back(connection: Connection, campaign_id: int, spec: CampaignSpec) -> list[int]:
@@ -55,12 +73,14 @@ def fall_back(connection: Connection, campaign_id: int, spec: CampaignSpec) -> l
     """
     batch_size, most_batches = plans.sizes(spec)
     made: list[int] = []
+    audience_id = connection.execute(_AUDIENCE, {"campaign_id": campaign_id}).scalar_one()
     for leg, account in enumerate(spec.accounts[:-1]):
         legs = Legs.of(spec, after=leg)
         parts = {"refused": _REFUSED, "chosen": _CHOSEN, **plans.members(legs), **_PARTS_AFTER}
         ctes = [text(part).columns().cte(name) for name, part in parts.items()]
         parameters = legs.parameters() | {
             "campaign_id": campaign_id,
+            "audience_id": audience_id,
             "leg": leg,
             "account": account,
             "batch_size": batch_size,

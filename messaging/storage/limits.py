@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 MOST_PER_DAY: Final = 2_000_000_000  # what the ledger can count
+_PORTFOLIO: Final = "portfolio:"  # begins the keys that people are counted under
 
 
 def account_key(account: str) -> str:
@@ -45,10 +46,11 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Portfolio:
-    """Accounts of one owner, whose messages a provider counts together."""
+    """Accounts of one owner, whose recipients a provider counts together."""
 
     name: str
     per_day: int
+    """Different people in any 24 hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +139,18 @@ def limits_of(connection: Connection, account: str) -> dict[str, Limit]:
 
 
 def daily_caps(limits: Mapping[str, Limit], account: str) -> dict[str, int]:
-    """Return an account's daily caps by the key that messages are counted under, always in the same order."""
+    """Return an account's daily caps by the key that is counted under, always in the same order."""
     named = _portfolios(account)
     return {
-        f"portfolio:{key.removeprefix(named)}" if key.startswith(named) else key: limits[key].per_day or 0
+        f"{_PORTFOLIO}{key.removeprefix(named)}" if key.startswith(named) else key: limits[key].per_day or 0
         for key in sorted(limits)
         if limits[key].per_day is not None
     }
+
+
+def counts_people(key: str) -> bool:
+    """Say whether a daily cap counts different people, as a portfolio's does, or messages."""
+    return key.startswith(_PORTFOLIO)
 
 
 def told(connection: Connection, account: str) -> Told:

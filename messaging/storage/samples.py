@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Select, func, or_, select
 
@@ -26,6 +26,10 @@ class Sample:
     def subscribed(self) -> bool:
         """Whether this contact wants messages: has confirmed where asked, and not unsubscribed."""
         return self.status == SubscriptionStatus.SUBSCRIBED
+
+
+NOBODY: Final = Sample(None, None, None, None, {}, SubscriptionStatus.SUBSCRIBED)
+"""Whose data a message to a group is made with."""
 
 
 def with_addresses(connection: Connection, addresses: Collection[str]) -> dict[str, Sample]:

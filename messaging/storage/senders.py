@@ -14,6 +14,7 @@ VALID_SECONDS: Final = 60.0  # whoever says nothing for longer is gone
 _FOR_PEOPLE: Final = frozenset(
     {AccountState.PAUSED, AccountState.AUTHENTICATION_FAILED, AccountState.LOGGED_OUT, AccountState.BANNED}
 )
+_FOR_A_WHILE: Final = frozenset({AccountState.PAUSED, AccountState.BANNED})
 _IN_ORDER: Final = frozenset({AccountState.CONNECTED, AccountState.READY})
 
 
@@ -117,16 +118,17 @@ def _status(rows: Sequence[Row[Any]]) -> Status:
     in_use = [row for row in rows if not row.ended and not row.silent]
     row = max(in_use, key=_urgency) if in_use else max(rows, key=lambda row: row.seen_at)
     state = AccountState(row.state)
-    for_a_while = state is AccountState.PAUSED and row.paused_until is not None
-    if row.ended and for_a_while and row.pause_is_over:
+    for_a_while = state in _FOR_A_WHILE and row.paused_until is not None
+    lasts = state is AccountState.BANNED  # whether or not somebody is there to say so
+    if for_a_while and row.pause_is_over and (row.ended or lasts):
         state = AccountState.DISCONNECTED
-    elif row.silent and not row.ended and (for_a_while or state not in _FOR_PEOPLE):
+    elif row.silent and not row.ended and ((for_a_while and not lasts) or state not in _FOR_PEOPLE):
         state = AccountState.WORKER_GONE
     return Status(
         state=state,
         identity=row.identity,
         reason=row.reason if state in _FOR_PEOPLE else None,
-        paused_until=row.paused_until if state is AccountState.PAUSED else None,
+        paused_until=row.paused_until if state in _FOR_A_WHILE else None,
         seen_at=row.seen_at,
     )
 

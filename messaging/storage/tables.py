@@ -32,11 +32,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from schemas.states import (
     AccountState,
+    AlertKind,
     AttemptState,
     CampaignState,
     Channel,
+    DomainVerdict,
     EventKind,
     ImportState,
+    ScheduleState,
     SubscriptionStatus,
     SuppressionReason,
 )
@@ -164,7 +167,36 @@ suppressions = Table(
     _time("expires_at"),
     _one_of("channel", Channel),
     _one_of("reason", SuppressionReason),
+    Column("lifted_by", Text),  # the person who ended it at `expires_at`
+    _time("given_back_at"),  # when an earlier one ended: what is older counts no more
     UniqueConstraint("channel", "address_key"),
+)
+
+# Who wants no more of one audience, but may be written to otherwise.  Outlives memberships, so that an
+# import never undoes it.
+audience_opt_outs = Table(
+    "audience_opt_outs",
+    metadata,
+    Column("audience_id", BigInteger, primary_key=True),
+    Column("channel", Text, primary_key=True),
+    Column("address_key", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    _time("created_at", now=True),
+    _one_of("channel", Channel),
+)
+
+# What is sent again and again: each time is a campaign of its own, an edition.
+schedules = Table(
+    "schedules",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("spec", JSONB, nullable=False),  # schemas.schedule.ScheduleSpec, templates included
+    Column("state", Text, nullable=False, server_default=ScheduleState.ACTIVE),
+    Column("state_reason", Text),
+    _time("next_at"),  # null: there is no further time
+    _time("created_at", now=True),
+    _one_of("state", ScheduleState),
 )
 
 campaigns = Table(
@@ -173,15 +205,26 @@ campaigns = Table(
     _id(),
     Column("name", Text, nullable=False, unique=True),
     Column("spec", JSONB, nullable=False),  # schemas.campaign.CampaignSpec, templates included
-    Column("audience_id", BigInteger, ForeignKey("audiences.id"), nullable=False),
+    Column("audience_id", BigInteger, ForeignKey("audiences.id")),  # null: for groups of WhatsApp alone
     Column("state", Text, nullable=False),
     Column("state_reason", Text),
+    _time("due_at"),  # when it is to start; null: it was launched at once
+    # The definition that it is an edition of, and the time that the edition is for.
+    Column("schedule_id", BigInteger, ForeignKey("schedules.id", ondelete="SET NULL")),
+    _time("scheduled_for"),
+    Column("starts", SmallInteger, nullable=False, server_default=text("0")),  # runs started for it
     Column(
         "excluded", JSONB, nullable=False, server_default=text("'{}'::jsonb")
     ),  # reason -> members left out
-    _time("planned_at", now=True),
+    _time("planned_at"),
     _time("finished_at"),
     _one_of("state", CampaignState),
+    UniqueConstraint("schedule_id", "scheduled_for"),
+    Index(
+        "campaigns_unfinished_idx",
+        "state",
+        postgresql_where=text("state NOT IN ('finished', 'cancelled')"),
+    ),
 )
 
 # As they were when the campaign was planned: workers run elsewhere, and files change.
@@ -204,12 +247,59 @@ batches = Table(
     Column("number", Integer, nullable=False),
     # Which of the campaign's accounts sends it: 0 its own, then those to fall back to.
     Column("leg", SmallInteger, nullable=False, server_default=text("0")),
+    # Of recipients in one time zone, when they are written to at their own time; else null.
+    Column("time_zone", Text),
+    _time("not_before"),
     # The lease: who sends this batch now.  Every change of an attempt is fenced by owner and epoch.
     Column("lease_owner", Text),
     Column("lease_epoch", Integer, nullable=False, server_default=text("0")),
     _time("lease_expires_at"),
     UniqueConstraint("campaign_id", "number"),
     # fillfactor 50 (in the migration): heartbeats rewrite these rows all the time.
+)
+
+# Processes that send a campaign now, each a flow run or a command.
+campaign_runs = Table(
+    "campaign_runs",
+    metadata,
+    _id(),
+    Column("campaign_id", BigInteger, ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    Column("owner", Text, nullable=False),  # machine and process
+    Column("flow_run_id", Uuid),
+    _time("started_at", now=True),
+    _time("seen_at", now=True),
+    _time("ended_at"),
+    Column("ended_as", Text),  # null: it has not said; else done, stopped, failed, vanished
+    Index("campaign_runs_open_idx", "campaign_id", postgresql_where=text("ended_at IS NULL")),
+)
+
+# What people are told of: kept until it has reached them.
+alerts = Table(
+    "alerts",
+    metadata,
+    _id(),
+    Column("kind", Text, nullable=False),
+    Column("campaign_id", BigInteger, ForeignKey("campaigns.id", ondelete="CASCADE")),
+    Column("account", Text),
+    Column("said", Text, nullable=False),  # names no recipient
+    Column("link", Text),
+    _time("raised_at", now=True),
+    _time("told_at"),
+    Column("tries", SmallInteger, nullable=False, server_default=text("0")),
+    Column("told", JSONB, nullable=False, server_default="[]"),  # names of the targets that took it
+    _one_of("kind", AlertKind),
+    Index("alerts_untold_idx", "id", postgresql_where=text("told_at IS NULL")),
+)
+
+# Which database this ledger lives in: a copy of it restored elsewhere must not send what the original sends.
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),  # 1
+    Column("system_identifier", Text, nullable=False),  # of the PostgreSQL cluster
+    Column("database_oid", BigInteger, nullable=False),
+    _time("noted_at", now=True),
+    CheckConstraint("id = 1", name="id"),
 )
 
 attempts = Table(
@@ -246,6 +336,7 @@ attempts = Table(
     UniqueConstraint("campaign_id", "address_key"),
     Index("attempts_batch_id_id_idx", "batch_id", "id"),
     Index("attempts_contact_id_idx", "contact_id"),
+    Index("attempts_token_idx", "token"),  # never changed, so that it costs a change of state nothing
     Index("attempts_unreachable_idx", "campaign_id", postgresql_where=text("unreachable")),
     # `state` is in no index and pages keep room (fillfactor 45, in the migrations), so that each change of
     # state is a cheap in-page (HOT) update.
@@ -268,6 +359,79 @@ events = Table(
     UniqueConstraint("source", "source_id"),
     Index("events_attempt_id_idx", "attempt_id"),
     Index("events_campaign_id_idx", "campaign_id", postgresql_where=text("campaign_id IS NOT NULL")),
+    Index("events_unmatched_idx", "id", postgresql_where=text("attempt_id IS NULL AND campaign_id IS NULL")),
+)
+
+# What was read from mailboxes: the evidence itself, so that better rules can read it again.
+returned_mails = Table(
+    "returned_mails",
+    metadata,
+    _id(),
+    Column("mailbox", Text, nullable=False),
+    Column("sha256", LargeBinary, nullable=False, unique=True),  # of the bytes as they were read
+    Column("size", Integer, nullable=False),  # bytes in the mailbox; `raw` may hold fewer
+    Column("raw", LargeBinary, nullable=False),  # compressed by zlib
+    Column("findings", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("notes", JSONB, nullable=False, server_default=text("'[]'::jsonb")),  # what was not read, and why
+    _time("received_at", now=True),
+    Index("returned_mails_received_at_idx", "received_at"),
+)
+
+mailbox_positions = Table(
+    "mailbox_positions",
+    metadata,
+    Column("mailbox", Text, primary_key=True),  # imap-mailbox/bounces
+    Column("folder", Text, primary_key=True),
+    Column("uid_validity", BigInteger, nullable=False),
+    Column("last_uid", BigInteger, nullable=False),  # all up to it was read
+)
+
+# Each reading of a mailbox or queue, also one that found nothing or could not begin.
+feedback_runs = Table(
+    "feedback_runs",
+    metadata,
+    _id(),
+    Column("source", Text, nullable=False),  # imap-mailbox/bounces, ses-queue/events
+    _time("started_at", now=True),
+    _time("finished_at"),
+    Column("seen", Integer, nullable=False, server_default=text("0")),  # mails or queue messages
+    Column("recorded", Integer, nullable=False, server_default=text("0")),  # new events
+    Column("repeated", Integer, nullable=False, server_default=text("0")),  # events known before
+    Column("unmatched", Integer, nullable=False, server_default=text("0")),  # new ones of no attempt of ours
+    Column("suppressed", Integer, nullable=False, server_default=text("0")),  # addresses
+    Column("set_aside", Integer, nullable=False, server_default=text("0")),  # could not be read
+    Column("problem", Text),  # why it could not go on; names no person
+    Index("feedback_runs_source_idx", "source", "id"),
+)
+
+# The keys that links are signed with; the newest signs, all verify.
+link_keys = Table(
+    "link_keys",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("key", LargeBinary, nullable=False),
+    _time("created_at", now=True),
+    CheckConstraint("id BETWEEN 1 AND 255", name="id"),
+)
+
+# Topics of Amazon SNS that post to us; only what an operator has confirmed is listened to.
+sns_topics = Table(
+    "sns_topics",
+    metadata,
+    Column("topic", Text, primary_key=True),  # its ARN
+    Column("subscribe_url", Text, nullable=False),  # its request, to be confirmed
+    _time("asked_at", now=True),
+    _time("confirmed_at"),
+)
+
+# What DNS said of domains of addresses, kept for some days.
+mail_domains = Table(
+    "mail_domains",
+    metadata,
+    Column("domain", Text, primary_key=True),  # in ASCII
+    Column("verdict", Text, nullable=False),  # schemas.states.DomainVerdict
+    _time("checked_at", now=True),
+    _one_of("verdict", DomainVerdict),
 )
 
 limits = Table(
@@ -328,6 +492,16 @@ sent_minutes = Table(
     Column("key", Text, primary_key=True),  # as in `throttles`, of what has a daily cap
     Column("minute", DateTime(timezone=True), primary_key=True),
     Column("n", Integer, nullable=False),  # messages sent in it, and those reserved
+)
+
+# Whom the daily cap of a portfolio counts: `sent_minutes` holds how many of them there are in each minute.
+reached_people = Table(
+    "reached_people",
+    metadata,
+    Column("key", Text, primary_key=True),  # as in `sent_minutes`
+    Column("phone", Text, primary_key=True),  # E.164
+    Column("minute", DateTime(timezone=True), nullable=False),  # of the last message, or of its reservation
+    Column("owner", Text, nullable=False),  # whose reservation it was last, as in `permit_holders`
 )
 
 senders_status = Table(

@@ -14,6 +14,7 @@ from messaging.storage.limits import (
     Limit,
     account_key,
     campaign_key,
+    counts_people,
     daily_caps,
     domains,
     limits_of,
@@ -255,8 +256,8 @@ def _of_account(connection: Connection, account: str, now: float) -> list[Slowdo
     for key, cap in daily_caps(limits, account).items():
         until = caps.day_is_used_up(connection, key, cap, now)
         if until is not None:
-            whose = "" if key == account_key(account) else f" of {key.replace(':', ' ', 1)}"
-            found.append(_standstill(account, until, f"{cap:,} messages{whose} in 24 hours"))
+            what = f"people of {key.replace(':', ' ', 1)}" if counts_people(key) else "messages"
+            found.append(_standstill(account, until, f"{cap:,} {what} in 24 hours"))
     return found
 
 
