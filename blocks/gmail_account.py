@@ -12,7 +12,7 @@ from prefect.client.schemas.actions import BlockDocumentUpdate
 from pydantic import Field, SecretStr
 from sqlalchemy import Connection, text
 
-from blocks.account import Account, Mailbox
+from blocks.account import Mailbox, SendingAccount
 from messaging.campaign.rendering import mailbox
 from messaging.channels.base import SenderPool
 from messaging.channels.gmail import UNITS_PER_MESSAGE, GmailPool, GmailSettings
@@ -24,7 +24,7 @@ from schemas.base import OptionalText
 _SLUG = "gmail-account"
 
 
-class GmailAccount(Account):
+class GmailAccount(SendingAccount):
     """A mailbox at Gmail or Google Workspace, reached over the Gmail API."""
 
     _block_type_name = "Gmail Account"

@@ -1,27 +1,19 @@
 """Amazon SES accounts."""
 
-import asyncio
 import contextlib
-import importlib
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SecretStr
 
-from blocks.account import Account, Mailbox
+from blocks.account import Mailbox, SendingAccount
+from blocks.aws_credentials import CredentialsName, KeyId, KeySecret, SessionToken, load_credentials
 from messaging.campaign.rendering import mailbox
 from messaging.channels import ses
 from messaging.channels.base import SenderPool
-from messaging.errors import InputError
 from schemas.base import OptionalText
 
-if TYPE_CHECKING:
-    from prefect.blocks.core import Block
 
-_CREDENTIALS = "aws-credentials"
-
-
-class SesAccount(Account):
+class SesAccount(SendingAccount):
     """Amazon SES in one region of one AWS account."""
 
     _block_type_name = "Amazon SES Account"
@@ -45,22 +37,10 @@ class SesAccount(Account):
         "heard of them by events.",
         examples=["outflow"],
     )
-    credentials: OptionalText = Field(
-        default="",
-        title="AWS Credentials block",
-        description="Name of an AWS Credentials block to use: team, or aws-credentials/team. Empty: the keys "
-        "below.",
-        examples=["team"],
-    )
-    access_key_id: OptionalText = Field(
-        default="",
-        description="Key id of an IAM user. Without keys and block those of the machine serve: environment, "
-        "~/.aws, or its role.",
-    )
-    secret_access_key: SecretStr = Field(default=SecretStr(""), description="The key's secret.")
-    session_token: SecretStr = Field(
-        default=SecretStr(""), description="Session token, of temporary keys only."
-    )
+    credentials: CredentialsName = ""
+    access_key_id: KeyId = ""
+    secret_access_key: KeySecret = SecretStr("")
+    session_token: SessionToken = SecretStr("")
     connections: int = Field(
         default=8,
         ge=1,
@@ -94,7 +74,7 @@ class SesAccount(Account):
         Raises:
             InputError: The settings do not go together, or the AWS Credentials block is not there.
         """
-        found = await self._found() if self.credentials else None
+        found = await load_credentials(self.credentials) if self.credentials else None
         return ses.SesSettings(
             region=self.region or (found and found.region_name) or "",
             access_key_id=self.access_key_id or None,
@@ -106,21 +86,3 @@ class SesAccount(Account):
             connections=self.connections,
             endpoint=self.endpoint or None,
         )
-
-    async def _found(self) -> Any:  # noqa: ANN401 - its type costs five seconds to import
-        """Load the AWS Credentials block; who has none does not wait for its package."""
-        try:
-            kind: type[Block] = (
-                await asyncio.to_thread(importlib.import_module, "prefect_aws")
-            ).AwsCredentials
-        except ImportError:
-            raise InputError(
-                "an AWS Credentials block needs more packages: pip install 'outflow[ses]'"
-            ) from None
-        name = self.credentials.removeprefix(f"{_CREDENTIALS}/")
-        try:
-            return await kind.aload(name)
-        except ValueError:
-            raise InputError(
-                f"there is no AWS Credentials block {name!r}: make it in the Prefect UI under Blocks"
-            ) from None

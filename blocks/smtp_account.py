@@ -5,13 +5,13 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from blocks.account import Account, Mailbox
+from blocks.account import Mailbox, ReturnPath, SendingAccount
 from messaging.channels import smtp
 from messaging.channels.base import SenderPool
 from schemas.base import OptionalText
 
 
-class SmtpAccount(Account):
+class SmtpAccount(SendingAccount):
     """A login at an SMTP server: your own relay, or a provider's."""
 
     _block_type_name = "SMTP Account"
@@ -28,8 +28,16 @@ class SmtpAccount(Account):
     username: OptionalText = Field(default="", description="Login name, if the server asks for one.")
     password: SecretStr = Field(default=SecretStr(""), description="Login password.")
     sender: Mailbox = Field(
-        description="Who the reader sees, and where bounces go, as in Example Shop <news@example.org>.",
+        description="Who the reader sees, as in Example Shop <news@example.org>.",
         examples=["Example Shop <news@example.org>"],
+    )
+    return_path: ReturnPath = Field(
+        default="",
+        title="Return path",
+        description="Where bounces go, as in bounces@shop.example.org. Each message gets an address of its "
+        "own there, as in bounces+TOKEN@shop.example.org, so the mailbox must take these. Empty: they go to "
+        "the sender.",
+        examples=["bounces@shop.example.org"],
     )
     connections: int = Field(
         default=8, ge=1, le=100, description="Connections kept open at once; ask your provider for its limit."
@@ -42,6 +50,11 @@ class SmtpAccount(Account):
     def sender_header(self) -> str:
         """Who the reader sees."""
         return self.sender
+
+    @property
+    def bounce_address(self) -> str:
+        """Where bounces go."""
+        return self.return_path
 
     def open(self) -> AbstractAsyncContextManager[SenderPool]:
         """Open the pool of connections; each connects when it is first used."""

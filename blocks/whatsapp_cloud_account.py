@@ -4,7 +4,7 @@ from contextlib import AbstractAsyncContextManager
 
 from pydantic import Field, SecretStr
 
-from blocks.account import Account
+from blocks.account import SendingAccount
 from messaging.channels import whatsapp_cloud
 from messaging.channels.base import SenderPool
 from messaging.channels.whatsapp_cloud_settings import (
@@ -16,7 +16,7 @@ from messaging.channels.whatsapp_cloud_settings import (
 from schemas.base import OptionalText
 
 
-class WhatsAppCloudAccount(Account):
+class WhatsAppCloudAccount(SendingAccount):
     """One phone number of a WhatsApp Business account."""
 
     _block_type_name = "WhatsApp Cloud Account"

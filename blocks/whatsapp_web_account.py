@@ -5,16 +5,16 @@ from contextlib import AbstractAsyncContextManager
 
 from pydantic import Field, SecretStr
 
-from blocks.account import Account
+from blocks.account import SendingAccount
 from messaging.channels import whatsapp_web
 from messaging.channels.base import SenderPool
 from messaging.channels.whatsapp_web import WhatsAppWebSettings
-from messaging.channels.whatsapp_web_session import Step
+from messaging.channels.whatsapp_web_session import Group, Step
 from messaging.errors import InputError
 from messaging.storage.engine import engine
 
 
-class WhatsAppWebAccount(Account):
+class WhatsAppWebAccount(SendingAccount):
     """A phone's own WhatsApp account; Meta's Cloud API is the supported way to send campaigns."""
 
     _block_type_name = "WhatsApp Web Account"
@@ -60,6 +60,16 @@ class WhatsAppWebAccount(Account):
         """Resume the session, send nothing, and say whose it is."""
         number = await whatsapp_web.verify(self._settings(), engine)
         return f"{number} is linked and ready; at most {self.messages_per_day} messages in 24 hours"
+
+    async def groups(self) -> list[Group]:
+        """Return the groups that the linked account is in, by name.
+
+        Raises:
+            InputError: Nobody has said that they understand the risk.
+            AccountError: The account is not paired any more, or in use.
+            NotSent: WhatsApp cannot be reached, or did not tell.
+        """
+        return await whatsapp_web.groups(self._settings(), engine)
 
     def pairing(self) -> AsyncGenerator[Step, None]:
         """Link the account to a phone, yielding each state and each code to scan, until it is ready.

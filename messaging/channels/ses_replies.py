@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from messaging.channels import aws
+from messaging.channels.aws import CREDENTIALS, error_of
 from messaging.channels.base import Receipt
-from messaging.errors import AccountError, MessagingError, NotSent, Unknown
+from messaging.errors import AccountError, MessagingError, Unknown
 from schemas.states import Outcome
 
 _POLICY: Final = "docs/channels/ses.md has the whole policy"
@@ -94,35 +96,7 @@ _RULES: Final = [
         None,
         sentence=f"the key's policy does not allow {{action}} in {{region}}: add it; {_POLICY}",
     ),
-    Rule(
-        "InvalidClientTokenId|UnrecognizedClientException|InvalidAccessKeyId|MissingAuthenticationToken"
-        "(Exception)?|OptInRequired|SubscriptionRequiredException|InvalidToken",
-        None,
-        sentence="AWS does not know the access key in {region}: it was deleted or switched off, or is "
-        "another partition's; make a new one and save the account again",
-    ),
-    Rule(
-        "ExpiredToken(Exception)?|RequestExpired|TokenRefreshRequired",
-        None,
-        sentence="the temporary AWS credentials have expired: fetch new ones and save the account again",
-    ),
-    Rule(
-        "InvalidSignatureException|SignatureDoesNotMatch|IncompleteSignature(Exception)?",
-        None,
-        r"signature expired|not yet current|clock",
-        sentence="AWS refuses our signature for its time: this machine's clock is wrong, set it",
-    ),
-    Rule(
-        "RequestTimeTooSkewed|AuthFailure",
-        None,
-        sentence="AWS refuses our signature: this machine's clock is wrong, or the key is",
-    ),
-    Rule(
-        "InvalidSignatureException|SignatureDoesNotMatch|IncompleteSignature(Exception)?",
-        None,
-        sentence="AWS refuses our signature: the secret access key does not belong to the key id, or the "
-        "account's region or endpoint is not the one that signs as {region}",
-    ),
+    *(Rule(about.codes, None, about.words, sentence=about.sentence) for about in CREDENTIALS),
     # What SES says at once of a recipient is syntax only; who does not exist bounces later.
     Rule(
         "BadRequestException|InvalidParameterValue|ValidationException",
@@ -152,35 +126,6 @@ _BY_STATUS: Final = {
 _FAULT: Final = Rule("", Outcome.DEFERRED, throttled=True)
 _REFUSAL: Final = Rule("", Outcome.REJECTED, status="5.6.0")
 
-# Exceptions of boto3 without an answer of SES, by the name of the class or one of its bases.
-_NO_ANSWER: Final[dict[str, tuple[type[MessagingError], str]]] = {
-    "EndpointConnectionError": (NotSent, "cannot be reached"),
-    "ConnectTimeoutError": (NotSent, "cannot be reached: no connection in time"),
-    "ProxyConnectionError": (NotSent, "cannot be reached through the proxy"),
-    "ReadTimeoutError": (Unknown, "no answer in time"),
-    "ConnectionClosedError": (Unknown, "the connection closed without an answer"),
-    "NoCredentialsError": (
-        AccountError,
-        "no AWS credentials found: give the account keys, or this machine a role",
-    ),
-    "PartialCredentialsError": (AccountError, "the AWS credentials found on this machine are incomplete"),
-    "CredentialRetrievalError": (
-        AccountError,
-        "the AWS credentials could not be fetched: see their provider",
-    ),
-    "ProfileNotFound": (AccountError, "the AWS profile is not on this machine: see ~/.aws/config"),
-    "SSOError": (AccountError, "the AWS single sign-on has ended: sign in again with aws sso login"),
-    "TokenRetrievalError": (
-        AccountError,
-        "the AWS single sign-on has ended: sign in again with aws sso login",
-    ),
-    "InvalidEndpointDiscoveryConfigurationError": (AccountError, "the AWS configuration cannot be used"),
-    "NoRegionError": (AccountError, "no region: give the account one such as eu-west-1"),
-    "InvalidRegionError": (AccountError, "that is no region: give the account one such as eu-west-1"),
-    "ClientError": (Unknown, "an answer that is not SES's"),
-}
-_UNTRUSTED: Final = "its certificate was refused: set AWS_CA_BUNDLE when your network has its own authority"
-
 
 def judge(
     response: Mapping[str, Any], region: str, configuration_set: str | None, recipient: str = ""
@@ -189,10 +134,7 @@ def judge(
 
     `response` is that of botocore's ClientError. Errors have our words only: SES's name people and keys.
     """
-    error = response.get("Error", {})
-    metadata = response.get("ResponseMetadata", {})
-    code, said = str(error.get("Code", "")), str(error.get("Message", ""))
-    http_status = int(metadata.get("HTTPStatusCode", 0))
+    code, said, http_status = error_of(response)
     rule = _rule(code, said, http_status)
     if rule is None:
         return Unknown(f"Amazon SES in {region}: {http_status} without a word of SES")
@@ -211,20 +153,14 @@ def judge(
         rule.status,
         _one_line(f"{code}: {said}"),
         throttled=rule.throttled,
-        retry_after=_retry_after(metadata) or rule.wait,
+        retry_after=_retry_after(response.get("ResponseMetadata", {})) or rule.wait,
         unreachable=rule.unreachable,
     )
 
 
 def silence(error: BaseException, region: str) -> MessagingError:
     """Return our error for one of boto3's that holds no answer; whatever it is not sure of is `Unknown`."""
-    where = f"Amazon SES in {region}"
-    for kind in type(error).__mro__:
-        if (found := _NO_ANSWER.get(kind.__name__)) is not None:
-            return found[0](f"{where}: {found[1]}")
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):  # in the handshake, hence before the request
-        return AccountError(f"{where}: {_UNTRUSTED}")
-    return Unknown(f"{where}: {type(error).__name__} instead of an answer")
+    return aws.silence(error, f"Amazon SES in {region}")
 
 
 def _rule(code: str, said: str, http_status: int) -> Rule | None:

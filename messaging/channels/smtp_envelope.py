@@ -115,7 +115,9 @@ def writable(address: str) -> str | None:
     return address if len(address.encode()) <= _LONGEST_ADDRESS else None
 
 
-_sender = functools.lru_cache(maxsize=256)(writable)  # nearly always the same one
+_sender = functools.lru_cache(maxsize=256)(
+    writable
+)  # nearly always the same one, unless each has its own (VERP)
 
 
 def xtext(text: str) -> str:

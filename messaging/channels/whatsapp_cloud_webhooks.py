@@ -1,9 +1,9 @@
 """What Meta reports by webhook about messages of ours, and who wrote to us.
 
 Payloads: https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status
-and .../messages. One POST may hold several reports, of several phone numbers; their order is not promised, a
-report may come twice, and `delivered` may be missing when `read` comes. Fields that we do not know are
-passed over, and so is whatever is not as documented: the rest of the POST still counts.
+and .../messages, .../user_preferences. One POST may hold several reports, of several phone numbers; their
+order is not promised, a report may come twice, and `delivered` may be missing when `read` comes. Fields that
+we do not know are passed over, and so is whatever is not as documented: the rest of the POST still counts.
 """
 
 import hashlib
@@ -46,6 +46,21 @@ class Inbound:
 
     phone_number_id: str
     """The number of ours that they wrote to."""
+    phone: str
+    """In E.164."""
+    at: datetime
+    message_id: str = ""
+    """The wamid of what they wrote."""
+    text: str = ""
+    """What they wrote, or what stands on the button of ours that they touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Somebody wants no more marketing messages of ours, and told WhatsApp so in its settings."""
+
+    phone_number_id: str
+    """The number of ours that it is about."""
     phone: str
     """In E.164."""
     at: datetime
@@ -106,18 +121,39 @@ def read_inbound(payload: object) -> list[Inbound]:
         for message in _objects(value.get("messages")):
             phone, at = _phone(_text(message, "from")), _time(message)
             if phone and at is not None and not _text(message, "group_id"):
-                found.append(Inbound(number, phone, at))
+                found.append(Inbound(number, phone, at, _text(message, "id"), _words(message)))
     return found
 
 
-def _values(payload: object) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_stops(payload: object) -> list[Stop]:
+    """Return who told WhatsApp to stop marketing messages of ours; who resumes them is not in it."""
+    found = []
+    for number, value in _values(payload, "user_preferences"):
+        for told in _objects(value.get("user_preferences")):
+            phone, at = _phone(_text(told, "wa_id")), _time(told)
+            wish = _text(told, "category"), _text(told, "value")
+            if phone and at is not None and wish == ("marketing_messages", "stop"):
+                found.append(Stop(number, phone, at))
+    return found
+
+
+def _words(message: dict[str, Any]) -> str:
+    """Return the text of a message, or of the template's button that it answers."""
+    for kind, name in (("text", "body"), ("button", "text")):
+        part = message.get(kind)
+        if message.get("type") == kind and isinstance(part, dict):
+            return _text(part, name)
+    return ""
+
+
+def _values(payload: object, field: str = "messages") -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield what was reported with the phone number id it is about."""
     if not isinstance(payload, dict) or payload.get("object") != "whatsapp_business_account":
         return
     for entry in _objects(payload.get("entry")):
         for change in _objects(entry.get("changes")):
             value = change.get("value")
-            if change.get("field") == "messages" and isinstance(value, dict):
+            if change.get("field") == field and isinstance(value, dict):
                 metadata = value.get("metadata")
                 yield _text(metadata, "phone_number_id") if isinstance(metadata, dict) else "", value
 

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from datetime import datetime
 from typing import Final, Self
 
 from sqlalchemy import Engine
@@ -17,12 +18,12 @@ from messaging.channels.base import Dispatch, Message, Quota, Receipt
 from messaging.channels.whatsapp_web_numbers import Numbers
 from messaging.channels.whatsapp_web_replies import NOT_FOUND, NOT_REGISTERED, answer, ended
 from messaging.channels.whatsapp_web_reports import Reports
-from messaging.channels.whatsapp_web_session import Reported, Said, Step, WhatsAppWebSession
+from messaging.channels.whatsapp_web_session import Group, Reported, Said, Step, WhatsAppWebSession
 from messaging.channels.whatsapp_web_settings import WhatsAppWebSettings
 from messaging.errors import AccountError, InputError, MessagingError, NotSent, Unknown
 from schemas.states import AccountState, Outcome
 
-__all__ = ["WhatsAppWebPool", "WhatsAppWebSender", "WhatsAppWebSettings", "pairing", "verify"]
+__all__ = ["WhatsAppWebPool", "WhatsAppWebSender", "WhatsAppWebSettings", "groups", "pairing", "verify"]
 
 FASTEST: Final = 0.1
 """Messages per second: the shortest pause of human pacing, which WhatsApp Web campaigns have, is 10 s."""
@@ -105,6 +106,7 @@ class WhatsAppWebPool:
         self._refused: AccountError | None = None
         self._in_doubt = False
         self._last_state = AccountState.DISCONNECTED
+        self._banned_until: datetime | None = None
 
     async def __aenter__(self) -> Self:
         """Open the ledger.
@@ -134,6 +136,11 @@ class WhatsAppWebPool:
     def state(self) -> AccountState:
         """Where the session stands."""
         return self._session.state if self._session is not None else self._last_state
+
+    @property
+    def paused_until(self) -> datetime | None:
+        """When the ban ends that WhatsApp has put on the account for a while."""
+        return self._session.banned_until if self._session is not None else self._banned_until
 
     async def quota(self) -> Quota:
         """Return our own limits: WhatsApp names none, and bans."""
@@ -195,6 +202,7 @@ class WhatsAppWebPool:
         session, self._session = self._session, None
         if session is not None:
             self._last_state = session.state if session.over is not None else AccountState.DISCONNECTED
+            self._banned_until = session.banned_until
             await session.__aexit__()
 
 
@@ -209,6 +217,23 @@ async def verify(settings: WhatsAppWebSettings, engine: Callable[[], Engine]) ->
     async with _session(settings, await _opened(engine)) as session:
         await session.ready()
         return session.number
+
+
+async def groups(settings: WhatsAppWebSettings, engine: Callable[[], Engine]) -> list[Group]:
+    """Return the groups that a linked account is in, by name; nothing is sent.
+
+    Raises:
+        NotSent: WhatsApp cannot be reached, or did not tell.
+        AccountError: The account is not paired any more, or in use.
+        InputError: A library is missing.
+    """
+    async with _session(settings, await _opened(engine)) as session:
+        await session.ready()
+        try:
+            found = await session.groups()
+        except Said:  # its words may name people
+            raise NotSent("WhatsApp did not say which groups there are: try again later") from None
+    return sorted(found, key=lambda group: (group.name.casefold(), group.address))
 
 
 async def pairing(

@@ -94,6 +94,13 @@ class Client:
         found = self._client.is_on_whatsapp(*numbers)
         return [(one.Query, Jid2String(one.JID), one.IsIn) for one in found]
 
+    def groups(self) -> list[tuple[str, str, int]]:
+        """Return address, name and number of members of each group that the account is in."""
+        from neonize.utils.jid import Jid2String  # noqa: PLC0415 - the library's
+
+        found = self._client.get_joined_groups()
+        return [(Jid2String(one.JID), one.GroupName.Name, len(one.Participants)) for one in found]
+
     def send(self, to: str, text: str) -> str:
         """Send a text and return the library's id of the message."""
         from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message  # noqa: PLC0415 - the library's
@@ -147,6 +154,9 @@ class Client:
         self._voice.state(AccountState.DISCONNECTED)
 
     def _logged_out(self, _: object, event: Any) -> None:  # noqa: ANN401 - the same
+        with contextlib.suppress(psycopg.Error):  # the guard will find it
+            if device := self._kept.device()[0]:
+                self._kept.strike(device)
         self._end(REFUSED_BECAUSE.get(_reason(event), "logged out"))
 
     def _refused(self, _: object, event: Any) -> None:  # noqa: ANN401 - the same
@@ -190,6 +200,8 @@ def _obey(client: Client, voice: Voice, order: dict[str, Any]) -> None:
     try:
         if order["do"] == "check":
             voice.tell(id=order["id"], result=client.check(order["numbers"]))
+        elif order["do"] == "groups":
+            voice.tell(id=order["id"], result=client.groups())
         else:
             voice.tell(id=order["id"], result=client.send(order["to"], order["text"]))
     except Exception as error:  # noqa: BLE001 - all the library says is a text

@@ -39,6 +39,16 @@ class Step:
     """What the QR code to scan says; whoever has it has the account."""
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group that an account is in."""
+
+    address: str
+    """As a campaign names it, and messages are sent to it: 120363025246125486@g.us."""
+    name: str
+    members: int
+
+
 class Said(Exception):
     """The library's text of an error; it may quote numbers, and stays in this channel."""
 
@@ -63,6 +73,8 @@ class WhatsAppWebSession:
         """The account's own number, in E.164, once it is ready."""
         self.epoch = 0
         """How often the session became ready."""
+        self.banned_until: datetime | None = None
+        """When a ban ends, if it does."""
         self.steps: asyncio.Queue[Step] = asyncio.Queue()
         self._settings = settings
         self._order: dict[str, object] = {
@@ -146,6 +158,21 @@ class WhatsAppWebSession:
             raise NotSent(str(self._ending)) from None
         return {number: (address, registered) for number, address, registered in found}
 
+    async def groups(self) -> list[Group]:
+        """Ask for the groups that the account is in.
+
+        Raises:
+            Said: WhatsApp did not tell.
+            NotSent: There was no answer in time.
+        """
+        try:
+            found = await self._ask(do="groups")
+        except TimeoutError:
+            raise NotSent("WhatsApp Web did not say which groups there are") from None
+        except ConnectionError:
+            raise NotSent(str(self._ending)) from None
+        return [Group(*group) for group in found]
+
     async def send(self, to: str, text: str) -> str:
         """Send a text and return the message's id.
 
@@ -203,9 +230,9 @@ class WhatsAppWebSession:
                 for message_id in said["ids"]:
                     self._on_receipt(Reported(message_id, EventKind(said["kind"]), at))
             case "ended":
-                until = ""
                 if (seconds := said.get("seconds")) is not None:
-                    until = f"{datetime.now(UTC) + timedelta(seconds=seconds):%F %H:%M} UTC"
+                    self.banned_until = datetime.now(UTC) + timedelta(seconds=seconds)
+                until = f"{self.banned_until:%F %H:%M} UTC" if self.banned_until else ""
                 self._end(said["why"], until, said.get("detail", ""))
 
     def _answer(self, said: dict[str, Any]) -> None:

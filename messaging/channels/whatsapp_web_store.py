@@ -66,7 +66,7 @@ class Store:
     def device(self) -> tuple[str | None, bool]:
         """Return the account's device, as in 447400000001:3@s.whatsapp.net, and whether it ever had one.
 
-        The library strikes a device whose phone has unlinked it.
+        A device whose phone has unlinked it is struck, by us and by the library.
         """
         [paired] = self._connection.execute(
             "SELECT (SELECT device FROM whatsapp_web.accounts WHERE name = %s)", (self._account,)
@@ -88,6 +88,13 @@ class Store:
             " ON CONFLICT (name) DO UPDATE SET device = excluded.device, paired_at = clock_timestamp()",
             (self._account, device),
         )
+
+    def strike(self, device: str) -> None:
+        """Forget a device that WhatsApp lets in no more, so that the next pairing begins with a new one.
+
+        The library does the same, but after it has told us, and may be ended before it comes to it.
+        """
+        self._connection.execute("DELETE FROM whatsapp_web.whatsmeow_device WHERE jid = %s", (device,))
 
     def still_ours(self) -> bool:
         """Say whether the connection that holds the lock still lives."""
