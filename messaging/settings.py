@@ -36,6 +36,15 @@ class Settings(BaseSettings):
         default="https://localhost:8422",
         description="Where recipients reach the unsubscribe page; must be https for one-click (RFC 8058).",
     )
+    postal_address: str = Field(
+        default="",
+        description="The sender's, which messages must show (CAN-SPAM, 15 U.S.C. 7704(a)(5)): a preflight "
+        "looks for it.",
+    )
+    spamassassin: str = Field(
+        default="spamassassin",
+        description="The program that scores a message in a preflight; empty: none is asked.",
+    )
 
 
 @cache

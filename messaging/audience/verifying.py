@@ -7,7 +7,9 @@ import polars as pl
 from messaging.audience.emails import judge_emails
 from messaging.audience.progress import tracked
 from messaging.audience.screening import screened
+from messaging.audience.verifying_domains import Resolving, ask_domains
 from schemas.contacts import ImportOptions, Verification, VerifiedAddress
+from schemas.states import DomainVerdict
 
 
 def verify_file(path: Path, options: ImportOptions) -> Verification:
@@ -46,3 +48,15 @@ def verify_addresses(addresses: list[str]) -> list[VerifiedAddress]:
         )
         for address in given
     ]
+
+
+async def with_domains(addresses: list[VerifiedAddress], resolving: Resolving) -> list[VerifiedAddress]:
+    """Return them with what DNS says of their domains; those refused for their syntax as they are.
+
+    Raises:
+        InputError: This machine has no DNS server.
+    """
+    domains = {address.email: address.email.rpartition("@")[2] for address in addresses if address.email}
+    asked = await ask_domains(domains.values(), resolving)
+    said = {email: asked.verdicts.get(domain, DomainVerdict.UNKNOWN) for email, domain in domains.items()}
+    return [address.model_copy(update={"domain": said.get(address.email)}) for address in addresses]

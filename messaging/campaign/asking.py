@@ -13,20 +13,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from messaging.campaign.dealing import deal_frames, pace_of
 from messaging.campaign.permits import FRAME_SECONDS
 from messaging.campaign.shares import LEAST_RESERVED
-from messaging.storage import caps, permits, throttles
+from messaging.storage import caps, permits, reached, throttles
 from messaging.storage.caps import Reserved
 from messaging.storage.failing import database_errors
 from messaging.storage.limits import (
     Limit,
     account_key,
     campaign_key,
+    counts_people,
     daily_caps,
     domain_key,
     domains,
     limits_of,
 )
 from messaging.storage.permits import Presence, Seen
+from messaging.storage.reached import Reach
 from messaging.storage.throttles import Asked, rate_now
+from schemas.pacing import WarmUp
 
 NEXT_FRAME_AT: Final = 0.4  # of a frame: then the next one is dealt or fetched
 _LAST_JOIN: Final = 0.9  # of a frame: what is left of it is not worth dealing
@@ -59,6 +62,18 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
+class Persons:
+    """Whom we would write to, of those whom a portfolio's daily cap counts."""
+
+    key: str
+    unused: dict[str, Reach]
+    """Reserved for us, and to be given back."""
+    asked: list[str]
+    wanted: int
+    """Of those asked for, how many to reserve."""
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """What we have to tell, and what we need."""
 
@@ -69,6 +84,7 @@ class Question:
     wanted: dict[str, int]
     """By key of a daily cap: how many to reserve."""
     expired: list[tuple[str, Reserved]]
+    people: Persons | None
     tries: bool
     """We have a message that could try a broken account."""
 
@@ -81,6 +97,7 @@ class Answer:
     seen: Seen
     answered: float
     reserved: dict[str, Reserved]
+    people: reached.Answer
     permits: dict[int, dict[str, Any]]
 
 
@@ -110,15 +127,18 @@ class Desk:
             seen = self._look(me, question.after)
             answered = monotonic()
             reserved = self._reserve(seen, question)
+            people = self._reserve_people(seen, question)
             found = seen.permits
             if missing := _missing(seen, question):
                 with self._transaction() as connection:
                     dealt = deal_frames(connection, me.account, missing)
                 found |= {frame: owners.get(me.owner, {}) for frame, owners in dealt.items()}
         permits_of_ours = {frame: told for frame, told in found.items() if frame > question.after}
-        return Answer(asked, seen, answered, reserved, permits_of_ours)
+        return Answer(asked, seen, answered, reserved, people, permits_of_ours)
 
-    def leave(self, presence: Presence, news: News, parts: list[tuple[str, Reserved]]) -> None:
+    def leave(
+        self, presence: Presence, news: News, parts: list[tuple[str, Reserved]], people: Persons | None
+    ) -> None:
         """Tell the last news, give back what was reserved, and be gone."""
         with database_errors():
             try:
@@ -128,6 +148,9 @@ class Desk:
                     caps.count(connection, account_key(presence.account), presence.sent)
                     caps.forget(connection, account_key(presence.account))
                     permits.leave(connection, presence.owner)
+                    if people is not None:
+                        reached.give_back(connection, people.key, presence.owner, people.unused)
+                        reached.forget(connection, people.key)
             finally:
                 self._hang_up()
 
@@ -153,17 +176,28 @@ class Desk:
 
     def _reserve(self, seen: Seen, question: Question) -> dict[str, Reserved]:
         me = question.presence
-        of_day = daily_caps(seen.limits, me.account)
         reserved = {}
-        for key in capped(seen, me.account, me.campaign_id):
+        for key, cap in capped(seen, me.account, me.campaign_id).items():
             if wanted := question.wanted.get(key, LEAST_RESERVED):
                 with self._transaction() as connection:
-                    if key in of_day:
-                        reserved[key] = caps.reserve_of_day(connection, key, wanted, of_day[key])
+                    if isinstance(cap, int):
+                        reserved[key] = caps.reserve_of_day(connection, key, wanted, cap)
                     else:
-                        grows = seen.pacing.warm_up.cap
-                        reserved[key] = caps.reserve_of_warm_up(connection, key, wanted, grows)
+                        reserved[key] = caps.reserve_of_warm_up(connection, key, wanted, cap.cap)
         return reserved
+
+    def _reserve_people(self, seen: Seen, question: Question) -> reached.Answer:
+        people, me = question.people, question.presence
+        if people is None or not (people.unused or people.asked):
+            return reached.Answer()
+        cap = daily_caps(seen.limits, me.account).get(people.key)
+        with self._transaction() as connection:
+            reached.give_back(connection, people.key, me.owner, people.unused)
+            if cap is None or not people.asked:
+                return reached.Answer()
+            return reached.reserve(
+                connection, people.key, cap, me.account, me.owner, people.asked, people.wanted
+            )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -221,10 +255,19 @@ def limited(seen: Seen, account: str) -> tuple[bool, set[str]]:
     return everyone, {key.removeprefix(domains(account)) for key in keys - {account_key(account)}}
 
 
-def capped(seen: Seen, account: str, campaign_id: int) -> list[str]:
-    """Return the keys of daily caps."""
-    keys = list(daily_caps(seen.limits, account))
-    return [*keys, campaign_key(campaign_id)] if seen.pacing.warm_up.start else keys
+def people_key(seen: Seen, account: str) -> str | None:
+    """Return the key of the daily cap that counts people, if there is one."""
+    return next((key for key in daily_caps(seen.limits, account) if counts_people(key)), None)
+
+
+def capped(seen: Seen, account: str, campaign_id: int) -> dict[str, int | WarmUp]:
+    """Return the daily caps that count messages, by the key that each is counted under."""
+    found: dict[str, int | WarmUp] = {
+        key: cap for key, cap in daily_caps(seen.limits, account).items() if not counts_people(key)
+    }
+    if seen.pacing.warm_up.start:
+        found[campaign_key(campaign_id)] = seen.pacing.warm_up
+    return found
 
 
 def _missing(seen: Seen, question: Question) -> list[int]:

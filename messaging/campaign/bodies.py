@@ -16,6 +16,7 @@ BOUNDARY_START: Final = "=_"
 """How a boundary begins: quoted-printable and base64 never hold it; a body that does is not sent plain."""
 
 _MAX_LINE: Final = 76  # RFC 2045 6.7 (5)
+_TWO_LINES: Final = 2 * _MAX_LINE - 4  # characters that one soft line break makes room for in any case
 _LONG: Final = 24  # text beside a value longer than this is cut where no line ends, to leave the value room
 _NEAR: Final = 5  # characters of it that stay in the line of the value
 _MAX_OUTLINES: Final = 500  # remembered: conditions can make as many of a template as there are contacts
@@ -68,8 +69,12 @@ class _Outline:
         encoded = [self._first]
         for (before, after, broken, rest), value in zip(self._lines, values, strict=False):
             line = before + value + after
-            if len(line) < _MAX_LINE and line.isprintable() and (line[-1:] > " " or broken):
+            size = len(line)
+            if size < _MAX_LINE and line.isprintable() and (line[-1:] > " " or broken):
                 encoded += (line, rest)
+            elif _MAX_LINE < size <= _TWO_LINES and broken and "\n" not in line:
+                end = _cut(line, 0)
+                encoded += (line[:end], _BREAK, line[end:], rest)
             else:
                 encoded += (_wrapped(line, broken=broken), rest)
         if self._last is not None:
@@ -164,15 +169,17 @@ def _wrapped(text: str, *, broken: bool = False) -> str:
     lines = []
     start = 0
     while len(text) - start > most:
-        end = start + _MAX_LINE - 1
-        if text[end - 1] == "=":
-            end -= 1
-        elif text[end - 2] == "=":
-            end -= 2
+        end = _cut(text, start)
         lines.append(text[start:end])
         start = end
     lines.append(text[start:])
     return _BREAK.join(lines)
+
+
+def _cut(text: str, start: int) -> int:
+    """Return where a line that begins there can be broken at the latest, outside what stands for a byte."""
+    end = start + _MAX_LINE - 1
+    return end - 1 if text[end - 1] == "=" else end - 2 if text[end - 2] == "=" else end
 
 
 def _sendable(text: str) -> str:

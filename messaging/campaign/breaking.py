@@ -26,6 +26,11 @@ class Breaker:
         """Nothing was refused yet."""
         self._streaks: dict[str, tuple[tuple[int | None, str | None], list[int]]] = {}
 
+    @property
+    def pending(self) -> set[int]:
+        """Attempts whose refusals may yet turn out to be about us."""
+        return {attempt_id for _, refused in self._streaks.values() for attempt_id in refused}
+
     def trips(self, group: str, attempt_id: int, receipt: Receipt) -> list[int]:
         """Note an answer; return the attempts of the streak when it is long enough, else nothing."""
         if not _is_about_us(receipt):

@@ -12,14 +12,14 @@ from sqlalchemy import Engine
 
 from messaging.campaign.finding import campaign_named, refuse_missing_batches
 from messaging.errors import InputError
-from messaging.storage import campaigns, decisions, resolving
+from messaging.storage import campaigns, decisions, resolving, settling
 from messaging.storage.campaigns import Campaign
 from messaging.storage.totals import totals_of
+from schemas.controlling import reason_of
 from schemas.pacing import Pacing
 from schemas.report import Controlled
 from schemas.states import CampaignState, EventKind
 
-_LONGEST_REASON = 200
 _ENDED = {CampaignState.FINISHED, CampaignState.CANCELLED}
 
 
@@ -38,7 +38,7 @@ def pause(engine: Engine, name: str, because: str, actor: str) -> Controlled:
     Raises:
         InputError: There is no such campaign, it has ended, or the reason cannot be shown.
     """
-    said = _reason(because)
+    said = one_line(because)
     campaign = campaign_named(engine, name)
     with engine.begin() as connection:
         campaigns.finish(connection, campaign.id)  # perhaps its last answer has come
@@ -46,9 +46,17 @@ def pause(engine: Engine, name: str, because: str, actor: str) -> Controlled:
         _refuse_ended(campaign, "pause")
         paused = campaigns.pause(connection, campaign.id, said, actor)
         totals = totals_of(connection, campaign.id)
+    if not paused and campaign.state is CampaignState.DRAFT:
+        said = f"campaign {name!r} is a draft: nothing is sent before it is approved"
+        return _done(campaign, campaign.state, said)
     if not paused:
         because = f" ({campaign.state_reason})" if campaign.state_reason else ""
         return _done(campaign, campaign.state, f"campaign {name!r} is paused already{because}")
+    if campaign.planned_at is None:
+        sentence = (
+            f"campaign {name!r} is paused and will not start; to let it: outflow resume {_quoted(name)}"
+        )
+        return _done(campaign, CampaignState.PAUSED, sentence, changed=True)
     sentence = (
         f"campaign {name!r} is paused with {_recipients(totals.queued)} still to be sent to"
         f"{_on_their_way(totals.dispatched)}; to go on: outflow resume {_quoted(name)}"
@@ -56,14 +64,15 @@ def pause(engine: Engine, name: str, because: str, actor: str) -> Controlled:
     return _done(campaign, CampaignState.PAUSED, sentence, changed=True)
 
 
-def cancel(engine: Engine, name: str, actor: str) -> Controlled:
+def cancel(engine: Engine, name: str, actor: str, because: str = "") -> Controlled:
     """Stop a campaign for good: who is queued is not written to.
 
     Called again, it settles what a process that died meanwhile has left.
 
     Raises:
-        InputError: There is no such campaign, or it is finished.
+        InputError: There is no such campaign, it is finished, or the reason cannot be shown.
     """
+    said = one_line(because)
     campaign = campaign_named(engine, name)
     with engine.begin() as connection:
         campaign = campaigns.lock(connection, campaign.id)
@@ -71,11 +80,16 @@ def cancel(engine: Engine, name: str, actor: str) -> Controlled:
             raise InputError(f"campaign {name!r} is finished: there is nothing left to cancel")
         changed = campaign.state is not CampaignState.CANCELLED
         if changed:
-            campaigns.cancel(connection, campaign.id, actor)
+            campaigns.cancel(connection, campaign.id, actor, said)
     # Committed first, so that senders stop now: with many recipients what follows takes seconds.
     with engine.begin() as connection:
-        withdrawn = campaigns.settle_cancelled(connection, campaign.id)
+        withdrawn = settling.settle_cancelled(connection, campaign.id)
         totals = totals_of(connection, campaign.id)
+    if campaign.planned_at is None:
+        sentence = (
+            f"campaign {name!r} {'is cancelled' if changed else 'was cancelled before'}: it was not sent"
+        )
+        return _done(campaign, CampaignState.CANCELLED, sentence, changed=changed)
     sentence = (
         f"campaign {name!r} {'is cancelled' if changed else 'was cancelled before'}: "
         f"{_recipients(totals.cancelled)} will not be written to{_on_their_way(totals.dispatched)}"
@@ -83,14 +97,15 @@ def cancel(engine: Engine, name: str, actor: str) -> Controlled:
     return _done(campaign, CampaignState.CANCELLED, sentence, changed=changed, recipients=withdrawn)
 
 
-def set_pace(engine: Engine, name: str, pacing: Pacing, actor: str) -> Controlled:
+def set_pace(engine: Engine, name: str, pacing: Pacing, actor: str, because: str = "") -> Controlled:
     """Give a running or paused campaign another pace; whoever sends it follows within seconds.
 
     A warm-up stays: it guards the sender's name, whatever the pace.
 
     Raises:
-        InputError: There is no such campaign, or it has ended.
+        InputError: There is no such campaign, it has ended, or the reason cannot be shown.
     """
+    why = _because(because)
     campaign = campaign_named(engine, name)
     with engine.begin() as connection:
         campaign = campaigns.lock(connection, campaign.id)
@@ -99,17 +114,20 @@ def set_pace(engine: Engine, name: str, pacing: Pacing, actor: str) -> Controlle
         words = _in_words(pacing)
         changed = campaign.spec.pacing != pacing
         if changed:
-            campaigns.set_pacing(connection, campaign, pacing, actor, f"pace: {words}")
+            campaigns.set_pacing(connection, campaign, pacing, actor, f"pace: {words}{why}")
     sentence = f"the pace of campaign {name!r} is {'now' if changed else 'already'}: {words}"
     return _done(campaign, campaign.state, sentence, changed=changed)
 
 
-def accept_unknown(engine: Engine, name: str, numbers: list[int] | None, actor: str) -> Controlled:
+def accept_unknown(
+    engine: Engine, name: str, numbers: list[int] | None, actor: str, because: str = ""
+) -> Controlled:
     """Call the unknown recipients of a campaign accepted: a person has found out that they have the message.
 
     Raises:
-        InputError: There is no such campaign or batch.
+        InputError: There is no such campaign or batch, or the reason cannot be shown.
     """
+    why = _because(because)
     campaign = campaign_named(engine, name)
     where = f" in batch {', '.join(map(str, numbers))}" if numbers else ""
     with engine.begin() as connection:
@@ -117,7 +135,7 @@ def accept_unknown(engine: Engine, name: str, numbers: list[int] | None, actor: 
         refuse_missing_batches(connection, campaign, numbers)
         accepted = resolving.accept_unknown(connection, campaign.id, numbers, actor)
         if accepted:
-            said = f"called accepted: {accepted:,} unknown{where}"
+            said = f"called accepted: {accepted:,} unknown{where}{why}"
             decisions.note(connection, campaign.id, EventKind.RESOLVED, actor, said)
             campaigns.finish(connection, campaign.id)
             campaign = campaigns.lock(connection, campaign.id)
@@ -149,14 +167,22 @@ def _refuse_ended(campaign: Campaign, what: str) -> None:
         )
 
 
-def _reason(because: str) -> str:
-    """Return a person's reason on one line, fit to be shown in Prefect."""
-    said = " ".join(because.split())
-    if "@" in said:
-        raise InputError("the reason is shown in Prefect, so it may not hold addresses: leave the @ out")
-    if len(said) > _LONGEST_REASON:
-        raise InputError(f"the reason has {len(said)} characters: at most {_LONGEST_REASON} are kept")
-    return said
+def one_line(because: str) -> str:
+    """Return a person's reason on one line, fit to be shown in Prefect.
+
+    Raises:
+        InputError: It holds an address, or is too long.
+    """
+    try:
+        return reason_of(because)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _because(because: str) -> str:
+    """Return a person's reason as it follows what they did."""
+    said = one_line(because)
+    return f": {said}" if said else ""
 
 
 def _recipients(n: int) -> str:

@@ -3,7 +3,7 @@
 import unicodedata
 from mimetypes import MimeTypes
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -13,8 +13,10 @@ from messaging.yaml_file import read_text, read_yaml
 from schemas.accounts import channel_of
 from schemas.campaign import MAX_ATTACHED_SIZE, MAX_TEMPLATE_SIZE, CampaignSpec
 from schemas.problems import first_problem
+from schemas.schedule import ScheduleSpec
 from schemas.states import Channel
 
+S = TypeVar("S", bound=CampaignSpec)
 _SUFFIXES = (".html", ".htm", ".txt", ".j2")
 _MAX_FILE_SIZE = 3 * MAX_TEMPLATE_SIZE  # room for both templates inside the YAML
 _LONGEST_NAME = 200  # bytes; file systems take 255
@@ -43,12 +45,32 @@ def load_campaign(path: Path) -> CampaignSpec:
     Raises:
         InputError: The file, a field or a template cannot be used; the text says which and why.
     """
+    values = _values(path)
+    if "schedule" in values:
+        raise InputError(f"{path.name} has a schedule: outflow schedule add {path.name} keeps it")
+    return _read(path, values, CampaignSpec)
+
+
+def load_schedule(path: Path) -> ScheduleSpec:
+    """Read the file of a recurring campaign, with its templates taken from the files it names.
+
+    Raises:
+        InputError: The file, a field or a template cannot be used; the text says which and why.
+    """
+    return _read(path, _values(path), ScheduleSpec)
+
+
+def _values(path: Path) -> dict[str, Any]:
     values = read_yaml(path, _MAX_FILE_SIZE)
     _name_parameters(values)
+    return values
+
+
+def _read(path: Path, values: dict[str, Any], model: type[S]) -> S:
     try:
-        spec = CampaignSpec.model_validate(values)
+        spec = model.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{path.name}: {first_problem(CampaignSpec, error)}") from None
+        raise InputError(f"{path.name}: {first_problem(model, error)}") from None
     return resolve_templates(spec, path.parent)
 
 
@@ -60,7 +82,7 @@ def _name_parameters(values: dict[str, Any]) -> None:
         values["template"] = {**template, "body": named}
 
 
-def resolve_templates(spec: CampaignSpec, folder: Path) -> CampaignSpec:
+def resolve_templates(spec: S, folder: Path) -> S:
     """Replace `html` and `text` by the content of the file they name, relative to `folder`.
 
     The attachments stay paths, made absolute: their contents are no parameters of a flow run.

@@ -11,12 +11,15 @@ from typing import Final
 
 from messaging.campaign.bodies import Body
 from messaging.campaign.headers import one_line, unstructured, with_name
+from messaging.campaign.links import Links
 from messaging.campaign.merge_fields import MergeFields
 from messaging.campaign.rendering import (
+    MAX_RENDERED,
+    Letterhead,
     Recipient,
     Rendered,
     RenderError,
-    UnsubscribeLinks,
+    bounce_address,
     mailbox,
     pieces_of,
 )
@@ -25,7 +28,6 @@ from messaging.campaign.templates import compile_templates
 from messaging.fields import field_name
 from schemas.campaign import CampaignSpec
 
-MAX_RENDERED: Final = 1_000_000  # characters of a part; Gmail clips at a tenth of it
 MAX_SUBJECT: Final = 1_000
 _MAX_ADDRESS: Final = 254  # RFC 5321 4.5.3.1.3, without the angle brackets
 _MAX_LABEL: Final = 63
@@ -34,7 +36,7 @@ _MAX_LABEL: Final = 63
 _CHANGING = ("To", "Subject", "Date", "Message-ID", "List-Unsubscribe")
 
 _ADDRESS = re.compile(
-    '[^\\s\\x00-\\x1f\\x7f-\\x9f\ud800-\udfff()<>@,;:\\\\"\\[\\]]{1,64}@[A-Za-z0-9-]+(?:\\.[A-Za-z0-9-]+)*'
+    '[^\\s\\x00-\\x1f\\x7f-\\x9f\ud800-\udfff()<>@,;:\\\\"\\[\\]]{1,64}+@[A-Za-z0-9-]++(?:\\.[A-Za-z0-9-]++)*+'
 )
 
 
@@ -45,7 +47,7 @@ class EmailRenderer:
         self,
         spec: CampaignSpec,
         campaign_id: int,
-        sender: str,
+        letterhead: Letterhead,
         public_url: str,
         attachments: Sequence[Attachment] = (),
     ) -> None:
@@ -54,29 +56,25 @@ class EmailRenderer:
         Raises:
             InputError: A template, the sender, Reply-To, the public URL or an attachment cannot be used.
         """
-        templates = compile_templates(spec)
+        self._links = Links(public_url, letterhead.key)
+        templates = compile_templates(spec, self._links)
         self._merge_fields = MergeFields(templates.fields, templates.columns)
         self._found = templates.places.found
         self._subject = templates.subject
         self._tag = f" [CID:{campaign_id}]" if spec.subject_tag else ""
         parts = [("text", templates.text), *([("html", templates.html)] if templates.html else [])]
         self._parts = [(part, template, Body()) for part, template in parts]
-        name, self._envelope_sender = mailbox("the account's sender", sender)
-        domain = self._envelope_sender.rpartition("@")[2]
+        name, self._sender = mailbox("the account's sender", letterhead.sender)
+        self._bounces = bounce_address(letterhead.return_path) if letterhead.return_path else None
+        domain = self._sender.rpartition("@")[2]
         self._message_id_end = f".{campaign_id}@{domain}>"
-        self._links = UnsubscribeLinks(public_url)
         fixed = {
-            "From": with_name(name, self._envelope_sender),
+            "From": with_name(name, self._sender),
             **({"Reply-To": with_name(*mailbox("reply_to", spec.reply_to))} if spec.reply_to else {}),
             "List-Id": f"<{_label(spec.audience)}.{domain}>",
             "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
         }
         self._skeleton = Skeleton(_CHANGING, fixed, html=bool(templates.html), attachments=attachments)
-
-    @property
-    def envelope_sender(self) -> str:
-        """The bare address of the sender, where bounces go."""
-        return self._envelope_sender
 
     def render(self, recipient: Recipient) -> Rendered:
         """Return one recipient's message.
@@ -87,16 +85,18 @@ class EmailRenderer:
         address = recipient.address
         if not _ADDRESS.fullmatch(address) or len(address) > _MAX_ADDRESS:
             raise RenderError("the address cannot stand in a header")
-        unsubscribe_url = self._links.of(recipient)
+        attempt = recipient.token.bytes
+        unsubscribe_url = self._links.unsubscribe(attempt)
         # The same for every try, so that a receiver who sees two copies can tell; hashed, because a
         # Message-ID travels on in replies and the token unsubscribes.
-        name_of_attempt = hashlib.sha256(recipient.token.bytes).hexdigest()[:32]
+        name_of_attempt = hashlib.sha256(attempt).hexdigest()[:32]
         message_id = f"<{name_of_attempt}{self._message_id_end}"
         found = self._found(
             self._merge_fields.values(
                 recipient.name, address, recipient.phone, unsubscribe_url, recipient.attributes
             )
         )
+        found.append(attempt)  # what tracking asks for
         filled = [
             with_name(
                 recipient.name or "", address
@@ -108,7 +108,9 @@ class EmailRenderer:
         ]
         for part, template, body in self._parts:
             filled += body.encode(pieces_of(part, template, found, MAX_RENDERED))
-        return Rendered(self._skeleton.fill(filled), message_id)
+        bounces = self._bounces
+        envelope_sender = attempt.hex().join(bounces) if bounces else self._sender
+        return Rendered(self._skeleton.fill(filled), message_id, envelope_sender)
 
     def _subject_of(self, found: list[object]) -> str:
         subject = one_line(pieces_of("subject", self._subject, found, MAX_RENDERED).joined())

@@ -1,6 +1,7 @@
 """Campaigns by name or number, or a sentence that says which there are and what can be done with them."""
 
-from datetime import UTC, datetime
+from datetime import UTC
+from typing import Final
 
 from sqlalchemy import Connection, Engine
 
@@ -9,6 +10,10 @@ from messaging.storage import batches, campaigns
 from messaging.storage.campaigns import Campaign
 from schemas.states import CampaignState
 
+WAITING: Final = frozenset({CampaignState.DRAFT, CampaignState.SCHEDULED})
+"""States of a campaign that is not planned yet."""
+UNSTARTED: Final = WAITING | {CampaignState.PAUSED}
+"""States of a campaign without a plan that may still start."""
 _MOST_LISTED = 20
 
 
@@ -49,18 +54,34 @@ def refuse_cancelled(campaign: Campaign) -> None:
         raise InputError(f"campaign {campaign.spec.name!r} was cancelled: give it a new name to send it anew")
 
 
+def refuse_waiting(campaign: Campaign) -> None:
+    """Say that a campaign is not sent before its time, or before it is approved.
+
+    Raises:
+        InputError: It waits.
+    """
+    name = campaign.spec.name
+    if campaign.state is CampaignState.DRAFT:
+        raise InputError(f"campaign {name!r} waits for approval: outflow approve {name!r}")
+    if campaign.state in WAITING and campaign.due_at is not None:
+        raise InputError(
+            f"campaign {name!r} is scheduled for {campaign.due_at:%F %H:%M} UTC; to send it now, send its "
+            "file with --at now"
+        )
+
+
 def refuse_late(campaign: Campaign, left: int) -> None:
     """Say that it is too late to send to the recipients who are left.
 
     Raises:
         InputError: The campaign's time is over.
     """
-    if not left or campaign.deadline is None or campaign.deadline > datetime.now(UTC):
+    if not left or campaign.deadline is None or not campaign.is_late:
         return
     deadline = campaign.deadline.astimezone(UTC)
     instead = (
         "a campaign of a new name"
-        if campaign.state is CampaignState.FINISHED
+        if campaign.state is CampaignState.FINISHED or campaign.schedule_id is not None
         else "a later not_after in its definition, launched again"
     )
     raise InputError(

@@ -51,7 +51,8 @@ class MergeFields:
             fields["phone"] = phone
         if email:
             fields["email"] = email
-        fields["unsubscribe_url"] = unsubscribe_url
+        if unsubscribe_url:
+            fields["unsubscribe_url"] = unsubscribe_url
         columns = {
             column: value
             for column in self._columns

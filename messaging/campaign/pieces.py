@@ -5,7 +5,7 @@ it is to follow the chain, so text and merge fields cost the same whether condit
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from jinja2 import nodes
@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from messaging.campaign.expressions import Evaluate, Fields, compiled
 
 _NOT_WORDS = re.compile("[&<>'\"=\n\t]")  # escaping would change them, or they are more than a line
+_NONE: Final[Mapping[str, Evaluate]] = {}
 _MAX_WORDS: Final = 24  # characters of text that may count as a value: more is better encoded ahead
 
 
@@ -49,14 +50,20 @@ class _Step(NamedTuple):
 class Template:
     """A template that runs without Jinja2 and makes the same text."""
 
-    def __init__(self, tree: nodes.Template, fields: Fields, *, escaped: bool) -> None:
-        """Compile what the allow-list has passed; `escaped` says that values go into HTML."""
+    def __init__(
+        self, tree: nodes.Template, fields: Fields, *, escaped: bool, values: Mapping[str, Evaluate] = _NONE
+    ) -> None:
+        """Compile what the allow-list has passed; `escaped` says that values go into HTML.
+
+        `values` has what stands there under names that are no merge fields.
+        """
         self._fields = fields
+        self._values = values
         self._escaped = escaped
         self._size = sum(len(node.data) for node in tree.find_all(nodes.TemplateData))
         self._first = self._linked(tree.body, None)
 
-    def pieces(self, found: list[object], most: int) -> Pieces:
+    def pieces(self, found: Sequence[object], most: int) -> Pieces:
         """Return the pieces of the text of one contact, of whom these values were found.
 
         Raises:
@@ -86,12 +93,14 @@ class Template:
                 texts.append(None)
                 shown.append(value)
             step = then
+        size = most - room
         if self._escaped and (odd or _special("".join(shown))):
             shown = [str(escape(value)) for value in shown]
+            size = sum(map(len, shown))
         elif odd:
             shown = list(map(str, shown))
         pieces = Pieces(tuple(texts), shown)
-        if sum(map(len, shown)) + self._size > most and len(pieces.joined()) > most:
+        if size + self._size > most and len(pieces.joined()) > most:
             raise TooLong
         return pieces
 
@@ -107,12 +116,17 @@ class Template:
             elif isinstance(node, nodes.If):
                 step = self._parting(node, step)
             elif not isinstance(node, nodes.TemplateData):
-                step = _Step("", compiled(node, self._fields), None, step, None)
+                step = _Step("", self._shown(node), None, step, None)
             elif step is None or step is after:  # others may lead to it: it stays as it is
                 step = _Step(node.data, None, None, step, None)
             else:
                 step = step._replace(text=node.data + step.text)
         return step
+
+    def _shown(self, node: nodes.Node) -> Evaluate:
+        if isinstance(node, nodes.Name) and node.name in self._values:
+            return self._values[node.name]
+        return compiled(node, self._fields)
 
     def _parting(self, node: nodes.If, after: _Step | None) -> _Step | None:
         otherwise = self._linked(node.else_, after)
@@ -134,7 +148,7 @@ class Template:
             case [nodes.Output(nodes=[nodes.TemplateData(data=str(words))])]:
                 return None if len(words) > _MAX_WORDS or _NOT_WORDS.search(words) else lambda _: words
             case [nodes.Output(nodes=[nodes.Expr() as expression])]:
-                return compiled(expression, self._fields)
+                return self._shown(expression)
         return None
 
 

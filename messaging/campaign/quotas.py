@@ -31,7 +31,7 @@ class InPortfolio(Protocol):
 
     @property
     def portfolio_limit(self) -> int | None:
-        """People in any 24 hours, None for any number; the ledger counts messages: as many or more."""
+        """Different people in any 24 hours outside of service windows; None for any number."""
         ...
 
 

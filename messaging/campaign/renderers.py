@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from messaging.campaign.email_rendering import EmailRenderer
-from messaging.campaign.rendering import Renderer
+from messaging.campaign.rendering import Letterhead, Renderer
 from messaging.campaign.skeleton import Attachment
 from messaging.campaign.whatsapp_rendering import WhatsAppRenderer
 from messaging.settings import settings
@@ -16,15 +16,15 @@ def renderer_for(
     account: str,
     spec: CampaignSpec,
     campaign_id: int,
-    sender: str,
+    letterhead: Letterhead,
     attachments: Sequence[Attachment] = (),
 ) -> Renderer:
-    """Return what makes a campaign's messages for one of its accounts; `sender` is the account's own header.
+    """Return what makes a campaign's messages for one of its accounts.
 
     Raises:
         InputError: A template, the sender or the public URL cannot be used.
     """
     public_url = settings().public_url
     if channel_of(account) is Channel.WHATSAPP:
-        return WhatsAppRenderer(spec, account, sender, public_url)
-    return EmailRenderer(spec, campaign_id, sender, public_url, attachments)
+        return WhatsAppRenderer(spec, account, letterhead, public_url)
+    return EmailRenderer(spec, campaign_id, letterhead, public_url, attachments)

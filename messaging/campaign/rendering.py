@@ -11,15 +11,30 @@ from jinja2 import TemplateError, UndefinedError
 
 from messaging.campaign.pieces import Pieces, Template, TooLong
 from messaging.errors import InputError, MessagingError
+from messaging.tokens import LinkKey
 
-MAX_PUBLIC_URL: Final = 900  # leaves room for the token in a line of 998
+MAX_RENDERED: Final = 1_000_000  # characters of a part; Gmail clips at a tenth of it
+_MAX_LOCAL_PART: Final = 64  # RFC 5321 4.5.3.1.1
+_MAX_ADDRESS: Final = 254  # RFC 5321 4.5.3.1.3, without the angle brackets
+_TAG_LENGTH: Final = len("+") + 32  # of what each message adds to the return path
 
 _MAILBOX = re.compile(r'\s*"?(?P<name>[^<>\r\n]*?)"?\s*<(?P<address>[^<>\r\n]+)>\s*')
-_URL = re.compile(r"https?://[!#-;=?-~]+")  # printable ASCII, no space, quote or angle bracket
 
 
 class RenderError(MessagingError):
     """This recipient's message cannot be made; the text names the merge field, never its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letterhead:
+    """What is the same of all messages that one account sends."""
+
+    sender: str
+    """Who the reader sees, as in `Shop <news@example.org>`."""
+    key: LinkKey
+    """What links are signed with."""
+    return_path: str = ""
+    """Where bounces go, each message's to an address of its own there; empty: to the sender."""
 
 
 @dataclass(slots=True)  # frozen ones take twice the time to make, and there is one per message
@@ -46,15 +61,12 @@ class Rendered:
     """As `Message.content` of this channel."""
     message_id: str
     """The Message-ID header; empty where messages have none."""
+    envelope_sender: str
+    """Who the message comes from, as the channel's envelope says it."""
 
 
 class Renderer(Protocol):
     """Makes the messages of one campaign for one account."""
-
-    @property
-    def envelope_sender(self) -> str:
-        """Who the message comes from, as the channel's envelope says it."""
-        ...
 
     def render(self, recipient: Recipient) -> Rendered:
         """Return one recipient's message.
@@ -63,24 +75,6 @@ class Renderer(Protocol):
             RenderError: This recipient alone cannot be written to; the others can.
         """
         ...
-
-
-class UnsubscribeLinks:
-    """The links with which recipients end their subscription."""
-
-    def __init__(self, public_url: str) -> None:
-        """Check the URL that they begin with.
-
-        Raises:
-            InputError: It could not stand in a link or a header.
-        """
-        check_public_url(public_url)
-        self._start = f"{public_url.rstrip('/')}/u/"
-
-    def of(self, recipient: Recipient) -> str:
-        """Return one recipient's link."""
-        digits = recipient.token.bytes.hex()  # str(UUID) takes thrice as long
-        return f"{self._start}{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def pieces_of(part: str, template: Template, found: list[object], most: int) -> Pieces:
@@ -100,18 +94,6 @@ def pieces_of(part: str, template: Template, found: list[object], most: int) -> 
         raise RenderError(f"{part}: a filter or comparison failed ({type(error).__name__})") from None
 
 
-def check_public_url(public_url: str) -> None:
-    """Refuse a public URL that could not stand in a link or a header.
-
-    Raises:
-        InputError: It cannot.
-    """
-    if not _URL.fullmatch(public_url) or len(public_url) > MAX_PUBLIC_URL:
-        raise InputError(
-            f"OUTFLOW_PUBLIC_URL must be http(s)://… in at most {MAX_PUBLIC_URL} ASCII characters"
-        )
-
-
 def mailbox(what: str, value: str) -> tuple[str, str]:
     """Split `Shop <news@example.org>` into name and address.
 
@@ -128,3 +110,21 @@ def mailbox(what: str, value: str) -> tuple[str, str]:
     if valid.ascii_email is None:
         raise InputError(f"{what}: the part before @ must be ASCII, few servers take anything else")
     return name, valid.ascii_email
+
+
+def bounce_address(return_path: str) -> tuple[str, str]:
+    """Return what stands before and behind a message's token in the address that its bounces go to.
+
+    Raises:
+        InputError: The return path is no address, or leaves no room for the token.
+    """
+    name, address = mailbox("return_path", return_path)
+    local, _, domain = address.rpartition("@")
+    if name or local.startswith('"'):
+        raise InputError("return_path must be an address alone, as in bounces@example.org")
+    if len(local) + _TAG_LENGTH > _MAX_LOCAL_PART or len(address) + _TAG_LENGTH > _MAX_ADDRESS:
+        raise InputError(
+            f"return_path must have at most {_MAX_LOCAL_PART - _TAG_LENGTH} characters before the @ and "
+            f"{_MAX_ADDRESS - _TAG_LENGTH} in all: each message adds a + and 32 more"
+        )
+    return f"{local}+", f"@{domain}"

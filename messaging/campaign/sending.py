@@ -3,31 +3,31 @@
 import asyncio
 import contextlib
 import logging
-import os
-import platform
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from types import TracebackType
 from typing import Final, Self
-from uuid import uuid4
 
 from sqlalchemy import Engine
 
 from messaging.campaign.answering import answered, broken_off
 from messaging.campaign.breaking import Breaker
+from messaging.campaign.claiming import Claims
+from messaging.campaign.clock import LedgerClock
 from messaging.campaign.finding import campaign_numbered
 from messaging.campaign.heartbeat import Heartbeat
 from messaging.campaign.ledger import BatchLedger
 from messaging.campaign.paging import DueAttempts
 from messaging.campaign.quotas import Quotas
 from messaging.campaign.renderers import renderer_for
-from messaging.campaign.rendering import Recipient, RenderError
+from messaging.campaign.rendering import Letterhead, Recipient, RenderError
 from messaging.campaign.skeleton import Attachment
 from messaging.campaign.throttle import Limits
 from messaging.campaign.turns import Turns
+from messaging.campaign.windows import Windows
 from messaging.channels.base import Message, Receipt, Sender, SenderPool
 from messaging.errors import (
     AccountError,
@@ -38,13 +38,16 @@ from messaging.errors import (
     Unknown,
     Withdrawn,
 )
-from messaging.storage import attempts, batches, campaigns
+from messaging.feedback.refusals import Sent, record_refusals
+from messaging.storage import attempts, campaigns, installation
 from messaging.storage.attempts import Answer, Attempt, Mark
 from messaging.storage.batches import Lease
-from messaging.storage.failing import database_errors
+from messaging.storage.failing import database_errors, through_outage
+from messaging.storage.link_keys import newest_key
 from messaging.storage.totals import by_batch
+from schemas.accounts import channel_of
 from schemas.report import BatchReport, Totals
-from schemas.states import AttemptState
+from schemas.states import AttemptState, Channel
 
 _log = logging.getLogger(__name__)
 
@@ -57,29 +60,48 @@ GRACE_SECONDS: Final = 7.0  # for messages in flight when we are told to stop; d
 class CampaignRun:
     """One campaign being sent by this process, for `async with`: renderer, limits, connections."""
 
-    def __init__(
-        self, engine: Engine, campaign_id: int, account_sender: str, pool: SenderPool, leg: int = 0
+    def __init__(  # noqa: PLR0913 - what an account says of itself comes one by one
+        self,
+        engine: Engine,
+        campaign_id: int,
+        account_sender: str,
+        pool: SenderPool,
+        leg: int = 0,
+        *,
+        return_path: str = "",
     ) -> None:
         """Compile the campaign's templates once for all batches of a leg, which is an account's place.
 
         Raises:
-            InputError: There is no such campaign, or its templates do not compile.
+            InputError: There is no such campaign, its templates do not compile, the account's sender or
+                return path cannot be used, or the ledger is a copy.
         """
+        asked = time.monotonic()
         campaign = campaign_numbered(engine, campaign_id)
+        self.clock = LedgerClock()
+        self.clock.observe(asked, campaign.read_at.timestamp(), time.monotonic())
+        self.windows = Windows.of(campaign.spec)
         self.engine = engine
         self.campaign_id = campaign_id
         self.leg = leg
         self.deadline = campaign.deadline
         self.pool = pool
         with engine.begin() as connection:
+            installation.refuse_copy(connection)
             files = [Attachment(*file) for file in campaigns.attachments(connection, campaign_id)]
+            letterhead = Letterhead(account_sender, newest_key(connection), return_path)
         account = campaign.spec.accounts[leg]
-        self.renderer = renderer_for(account, campaign.spec, campaign_id, account_sender, files)
+        self.is_last_by_email = Channel.EMAIL in {channel_of(account)} - {
+            channel_of(later) for later in campaign.spec.accounts[leg + 1 :]
+        }
+        """Whether an e-mail address that this account does not reach is tried on no other."""
+        self.renderer = renderer_for(account, campaign.spec, campaign_id, letterhead, files)
         self.limits = Limits(engine, campaign_id, account)
         self.heartbeat = Heartbeat(engine, account, pool)
         self._quotas = Quotas(engine, campaign_id, account, pool, self.heartbeat.stopped)
         self._open = AsyncExitStack()
         self.breaker = Breaker()
+        self.claims = Claims(engine, campaign_id, leg)
         self.taken_back: set[int] = set()
         """Attempts whose refusal turned out to be about us."""
         self.halted = False
@@ -118,18 +140,34 @@ class CampaignRun:
             attempts.take_back(connection, self.campaign_id, sorted(self.taken_back))
 
     @property
+    def is_failing(self) -> bool:
+        """Whether the last that was heard of the server was a failure."""
+        return self._failing_since is not None
+
+    @property
     def failing_for(self) -> float:
         """Seconds from the first failure to the last, with no answer between; 0 when the server answers."""
         return self._failed_at - self._failing_since if self._failing_since is not None else 0.0
 
     def seconds_left(self) -> float | None:
         """Return the seconds until the campaign's deadline; None when it has none."""
-        return (self.deadline - datetime.now(UTC)).total_seconds() if self.deadline else None
+        return self.deadline.timestamp() - self.clock.now() if self.deadline else None
 
     @property
     def is_over(self) -> bool:
         """Whether the campaign's deadline has passed."""
-        return self.deadline is not None and self.deadline <= datetime.now(UTC)
+        return self.deadline is not None and self.deadline.timestamp() <= self.clock.now()
+
+    def closes_in(self, lease: Lease) -> float:
+        """Return the seconds until quiet hours begin for a batch: none within them, infinite without any.
+
+        Told by the lease, as whoever found the batch open saw the ledger's clock no later.
+        """
+        taken_at = lease.taken_at
+        closes_at = self.windows.closes_at(taken_at, lease.time_zone) if taken_at is not None else None
+        if taken_at is None or closes_at is None:
+            return inf
+        return (closes_at - taken_at).total_seconds() - (time.monotonic() - lease.heard_at)
 
     def failed(self, error: NotSent) -> None:
         """Note trouble with the connection, which may stop the account for a while."""
@@ -174,14 +212,17 @@ async def send_batch(run: CampaignRun, number: int) -> BatchReport:
         LeaseLost: Another process took the batch; calling again is safe.
         DatabaseError: The ledger went away; calling again is safe.
     """
-    lease = await _claimed(run, number)
+    lease = await run.claims.take(number)
     if lease is None:
         _log.info("batch %d is held by another process, or nothing of it is due", number)
         return BatchReport(number=number, claimed=False)
     async with BatchLedger(run.engine, lease) as ledger, DueAttempts(run.engine, lease.batch_id) as due:
         sending = _BatchSending(run, ledger, due)
-        if lease.running:
-            await sending.finish()
+        closes_in = run.closes_in(lease)
+        if lease.running and closes_in > 0:
+            await sending.finish(closes_in)
+    spared = run.taken_back | run.breaker.pending  # here, as the other batch changes them on this loop
+    await through_outage(partial(_record_refusals, run, lease, sending.unreachable, spared))
     totals = await asyncio.to_thread(_totals, run, number)
     _log.info(
         "batch %d: %d answers now; of %d recipients %d accepted, %d rejected, %d unknown, %d left",
@@ -196,22 +237,22 @@ async def send_batch(run: CampaignRun, number: int) -> BatchReport:
     return BatchReport(number=number, claimed=True, answers=sending.answers, totals=totals)
 
 
-async def _claimed(run: CampaignRun, number: int) -> Lease | None:
-    """Take the batch; cancelled meanwhile, give it back, as a thread cannot be stopped."""
-    claiming = asyncio.create_task(asyncio.to_thread(_claim, run, number))
-    try:
-        return await asyncio.shield(claiming)
-    except asyncio.CancelledError:
-        if (lease := await claiming) is not None:
-            async with BatchLedger(run.engine, lease):
-                pass
-        raise
-
-
-def _claim(run: CampaignRun, number: int) -> Lease | None:
-    owner = f"{platform.node()}:{os.getpid()}:{uuid4().hex[:8]}"
+def _record_refusals(
+    run: CampaignRun, lease: Lease, unreachable: dict[int, Answer], spared: set[int]
+) -> None:
+    sent = Sent(
+        campaign_id=run.campaign_id,
+        batch_id=lease.batch_id,
+        leg=run.leg,
+        is_final=run.is_last_by_email,
+        unreachable=unreachable,
+        spared=spared,
+    )
     with run.engine.begin() as connection:
-        return batches.claim(connection, run.campaign_id, number, owner, run.leg)
+        recorded = record_refusals(connection, sent)
+    if recorded.paused:
+        run.halted = True
+        _log.warning("campaign %d is paused: too much of it comes back", run.campaign_id)
 
 
 def _totals(run: CampaignRun, number: int) -> Totals:
@@ -239,15 +280,24 @@ class _BatchSending:
         self._turns = Turns(due, run.limits, ledger, self._stopping)
         self._failure: Exception | None = None
         self.answers = 0
+        self.unreachable: dict[int, Answer] = {}
 
-    async def finish(self) -> None:
-        """Work until nothing is due, one worker fails, or we are cancelled."""
+    async def finish(self, closes_in: float = inf) -> None:
+        """Work until nothing is due, quiet hours begin, one worker fails, or we are cancelled.
+
+        After `closes_in` seconds each connection ends the message it is at, and begins no other.
+        """
         workers = [asyncio.create_task(self._work()) for _ in range(self._run.pool.connections)]
         watch = asyncio.create_task(self._stop_with_the_ledger())
+        closing = None
+        if closes_in < inf:
+            closing = asyncio.get_running_loop().call_later(closes_in, self._stopping.set)
         try:
             await asyncio.wait(workers)
         finally:
             watch.cancel()
+            if closing is not None:
+                closing.cancel()
             # Cancelled: let the messages in flight have their answers, unless we are told twice.
             self._stopping.set()
             try:
@@ -337,9 +387,8 @@ class _BatchSending:
 
     def _parcel(self, attempt: Attempt, group: str) -> _Parcel | None:
         """Make the message; None: this recipient's cannot be made, and is rejected alone."""
-        renderer = self._run.renderer
         try:
-            rendered = renderer.render(
+            rendered = self._run.renderer.render(
                 Recipient(
                     token=attempt.token,
                     address=attempt.address,
@@ -350,12 +399,12 @@ class _BatchSending:
                 )
             )
         except RenderError as error:
-            self._run.limits.give_back(group)
+            self._run.limits.give_back(group, attempt.address)
             self._record(Answer(attempt.id, AttemptState.REJECTED, reason=str(error)))
             return None
         message = Message(
             attempt.id,
-            renderer.envelope_sender,
+            rendered.envelope_sender,
             attempt.address,
             rendered.content,
             attempt.token.hex,
@@ -404,4 +453,6 @@ class _BatchSending:
     def _record(self, answer: Answer) -> None:
         if answer.state is not AttemptState.QUEUED:
             self.answers += 1
+        if answer.unreachable:
+            self.unreachable[answer.attempt_id] = answer
         self._ledger.record(answer)

@@ -1,15 +1,19 @@
-"""What one process holds of the limits: permits with their times, and shares of daily caps."""
+"""What one process holds of the limits: permits with their times, shares of daily caps, people by name."""
 
 import math
 from collections import deque
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
 from messaging.storage.caps import Reserved
+from messaging.storage.reached import Answer, Reach
 
 _ASKED_SECONDS: Final = 5.0  # permits are wished for as long after they were last asked for
 LEAST_RESERVED: Final = 10
 _TURNS: Final = 64
+REFUSED_SECONDS: Final = 600.0  # before somebody for whom a portfolio's day has no room is asked for again
+_TOLD_SECONDS: Final = 5.0  # for whoever holds them to put them off
 _WISH_SECONDS: Final = 0.4  # a shorter time does not tell how many are needed
 
 
@@ -163,4 +167,83 @@ class Share:
         while self._parts and self._parts[0].until <= now:
             gone.append(self._parts.popleft())
             self.left -= gone[-1].n
+        return gone
+
+
+class People:
+    """Whom a portfolio's day lets us write to: each by name, as whoever is counted already costs nothing."""
+
+    def __init__(self, key: str) -> None:
+        """Nobody was asked for yet; `key` is that of the cap."""
+        self.key = key
+        self._allowed: dict[str, Reach] = {}
+        self._taken: dict[str, Reach] = {}  # of late
+        self._asked: dict[str, None] = {}  # in order, since the last answer
+        self._refused: dict[str, float] = {}  # until when we remember it
+        self._had = 0  # after the last answer
+        self._used = 0  # since then
+
+    def __contains__(self, address: str) -> bool:
+        """Say whether this one may be written to now."""
+        return address in self._allowed
+
+    @property
+    def wanted(self) -> int:
+        """How many more should be reserved: enough for twice the time since the last answer.
+
+        Some in any case: of those we have, a few may be nobody's turn any more.
+        """
+        return max(LEAST_RESERVED // 2, 2 * self._used + LEAST_RESERVED - len(self._allowed))
+
+    def first(self, addresses: Collection[str]) -> int | None:
+        """Return the place of the first who may be written to now; when those run low, `asks` for others."""
+        place = next((place for place, address in enumerate(addresses) if address in self._allowed), None)
+        if not self._asked and (place is None or 2 * len(self._allowed) <= self._had):
+            self._asked = dict.fromkeys(addresses)
+        return place
+
+    @property
+    def asks(self) -> bool:
+        """Whether the ledger should be asked for somebody."""
+        return bool(self._asked)
+
+    def asked(self) -> list[str]:
+        """Take out and return whom to ask the ledger for."""
+        asked, self._asked = self._asked, {}
+        return [address for address in asked if address not in self._allowed]
+
+    def hear(self, answer: Answer, now: float) -> None:
+        """Note what the ledger says of those asked for, at `now` by our monotonic clock."""
+        self._allowed.update(answer.allowed)
+        self._had, self._used = len(self._allowed), 0
+        self._refused = {address: until for address, until in self._refused.items() if until > now}
+        self._refused.update(dict.fromkeys(answer.refused, now + _TOLD_SECONDS))
+
+    def use(self, address: str) -> None:
+        """Use somebody's reservation."""
+        self._taken[address] = self._allowed.pop(address)
+        self._asked.pop(address, None)
+        self._used += 1
+
+    def put_back(self, address: str) -> None:
+        """Undo `use`: they were not written to."""
+        if (reach := self._taken.pop(address, None)) is not None:
+            self._allowed[address] = reach
+            self._used -= 1
+
+    @property
+    def refuses(self) -> bool:
+        """Whether there is somebody of whom `refused` will say so."""
+        return bool(self._refused)
+
+    def refused(self, address: str) -> bool:
+        """Say, once, whether the day has no room for somebody."""
+        return self._refused.pop(address, None) is not None
+
+    def expired(self, now: float) -> dict[str, Reach]:
+        """Take out and return who may not be written to any more, by the database's time."""
+        self._taken = {address: reach for address, reach in self._taken.items() if reach.until > now}
+        gone = {address: reach for address, reach in self._allowed.items() if reach.until <= now}
+        for address in gone:
+            del self._allowed[address]
         return gone

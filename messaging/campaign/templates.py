@@ -14,9 +14,11 @@ from typing import Final
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from messaging.campaign.expressions import FILTERS, TESTS, Fields
+from messaging.campaign.links import Links
 from messaging.campaign.merge_fields import STANDARD_FIELDS
 from messaging.campaign.pieces import Template
 from messaging.campaign.plain_text import text_of
+from messaging.campaign.tracking import Tracked, tracked
 from messaging.campaign.whatsapp_parameters import Parameter, parameters_of, problem_with
 from messaging.errors import InputError
 from messaging.fields import field_name
@@ -71,10 +73,14 @@ class Templates:
     """Columns used under the name the file gave them, as in contact["First Name"]."""
     places: Fields
     """Finds a contact's values of both, for the templates."""
+    tracked: Tracked | None
+    """What tells of clicks and opens in the HTML; for it the values end with the attempt's 16 bytes."""
 
 
-def compile_templates(spec: CampaignSpec) -> Templates:
+def compile_templates(spec: CampaignSpec, links: Links | None = None) -> Templates:
     """Compile a campaign's templates; the text is made from the HTML when there is none.
+
+    With `links`, the HTML has the tracking that the campaign asks for.
 
     Raises:
         InputError: A template does not parse, or holds what templates may not use.
@@ -87,14 +93,19 @@ def compile_templates(spec: CampaignSpec) -> Templates:
     plain = _parsed("text", text, used)
     parameters = [(parameter, _parameter(parameter, used)) for parameter in parameters_of(spec.template)]
     places = Fields(*used)
+    asked = spec.tracking
+    changed = (
+        tracked(html, asked, links, places) if html and links and (asked.opens or asked.clicks) else None
+    )
     return Templates(
         Template(subject, places, escaped=False),
-        Template(html, places, escaped=True) if html else None,
+        _html(html, changed, places) if html else None,
         Template(plain, places, escaped=False),
         tuple((parameter, Template(tree, places, escaped=False)) for parameter, tree in parameters),
         frozenset(used[0]),
         frozenset(used[1]),
         places,
+        changed,
     )
 
 
@@ -113,6 +124,12 @@ def check_fields(templates: Templates, known: Collection[str]) -> None:
     meant = f"; did you mean {matches[0]!r}?" if matches else "."
     shown = ", ".join(fields[:_MAX_SHOWN]) + (", …" if len(fields) > _MAX_SHOWN else "")
     raise InputError(f"unknown merge field{'s' * (len(unknown) > 1)} {names}{meant} Known fields: {shown}")
+
+
+def _html(tree: nodes.Template, changed: Tracked | None, places: Fields) -> Template:
+    if changed is None:
+        return Template(tree, places, escaped=True)
+    return Template(changed.tree, places, escaped=True, values=changed.values)
 
 
 def _parsed(part: str, source: str, used: tuple[set[str], set[str]]) -> nodes.Template:

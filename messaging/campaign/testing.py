@@ -5,7 +5,7 @@ Nothing is written to the ledger, so a test neither plans the campaign nor count
 
 import asyncio
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import cycle
@@ -17,17 +17,24 @@ from sqlalchemy import Connection, Engine
 from messaging.audience.emails import judge_email
 from messaging.audience.phones import judge_phone
 from messaging.campaign.definition import read_attachments
+from messaging.campaign.links import NOBODYS_KEY, Links
 from messaging.campaign.renderers import renderer_for
-from messaging.campaign.rendering import Recipient, Renderer, RenderError
+from messaging.campaign.rendering import Letterhead, Recipient, Renderer, RenderError
 from messaging.campaign.skeleton import Attachment
 from messaging.campaign.templates import check_fields, compile_templates
+from messaging.campaign.tracking import tracking_report
 from messaging.channels.base import Message, Receipt, Sender, SenderPool
 from messaging.errors import AccountError, InputError, NotSent, Unknown
+from messaging.settings import settings
 from messaging.storage import audiences, samples
+from messaging.storage.campaigns import CampaignFile
+from messaging.storage.link_keys import newest_key
 from messaging.storage.samples import Sample
+from messaging.tokens import LinkKey
 from schemas.accounts import channel_of
 from schemas.campaign import CampaignSpec
 from schemas.pacing import Pacing
+from schemas.report import TrackingReport
 from schemas.states import Channel
 
 MOST_ADDRESSES: Final = 20
@@ -70,6 +77,10 @@ class Trial:
     account: str
     readers: Sequence[Reader]
     files: Sequence[Attachment]
+    key: LinkKey
+    """What links are signed with: those of a test lead where they would."""
+    tracking: TrackingReport | None
+    """What tells who reads it; None: nothing was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +102,20 @@ class _Address(NamedTuple):
     """As the provider takes it."""
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - what a test consists of
     engine: Engine,
     spec: CampaignSpec,
     account: str | None,
     addresses: Sequence[str],
     *,
     simulator: bool = False,
+    files: Sequence[CampaignFile] | None = None,
 ) -> Trial:
     """Check the campaign, and find for each address whose data its message is made with.
 
     That is the contact of the ledger with this address; for a stranger, the next of the audience's first
-    members. `account` is one of the campaign's, its first if None; `simulator` adds the addresses of
-    Amazon's mailbox simulator.
+    members; for a group of the campaign, nobody. `account` is one of the campaign's, its first if None;
+    `simulator` adds the addresses of Amazon's mailbox simulator.
 
     Raises:
         InputError: The templates or the attachments cannot be used; the campaign has no such account, or
@@ -124,18 +136,24 @@ def prepare(
     }
     if not 0 < len(found) <= MOST_ADDRESSES:
         raise InputError(f"a test goes to 1 to {MOST_ADDRESSES} addresses: name them after --to")
-    files = [Attachment(*file) for file in read_attachments(spec)]
-    templates = compile_templates(spec)
+    attachments = [Attachment(*file) for file in (read_attachments(spec) if files is None else files)]
+    public_url = settings().public_url
+    templates = compile_templates(spec, Links(public_url, NOBODYS_KEY))
     with engine.begin() as connection:
-        audience_id = audiences.named(connection, spec.audience)
-        check_fields(templates, audiences.attributes(connection, audience_id))
-        members = samples.first_members(connection, audience_id, spec.where, len(found))
+        members, attributes = [samples.NOBODY], {}
+        if spec.audience:
+            audience_id = audiences.named(connection, spec.audience)
+            attributes = audiences.attributes(connection, audience_id)
+            members = samples.first_members(connection, audience_id, spec.where, len(found))
+        check_fields(templates, attributes)
         if not members:
             raise InputError(
                 f"audience {spec.audience!r} has nobody whose data a test could be made with: import contacts"
             )
-        readers = list(_readers(connection, channel_of(chosen), found, members))
-    return Trial(spec, chosen, readers, files)
+        readers = list(_readers(connection, channel_of(chosen), found, members, spec.groups))
+        key = newest_key(connection)
+    tracking = tracking_report(spec, templates.tracked, public_url)
+    return Trial(spec, chosen, readers, attachments, key, tracking)
 
 
 def _address(typed: str, number: int, account: str) -> _Address:
@@ -157,14 +175,18 @@ def _address(typed: str, number: int, account: str) -> _Address:
 
 
 def _readers(
-    connection: Connection, channel: Channel, addresses: Mapping[str, _Address], members: Sequence[Sample]
+    connection: Connection,
+    channel: Channel,
+    addresses: Mapping[str, _Address],
+    members: Sequence[Sample],
+    groups: Collection[str],
 ) -> Iterator[Reader]:
     known = samples.with_addresses(connection, addresses)
     suppressed = samples.suppressed(connection, channel, addresses)
     strangers = cycle(members)
     for key, address in addresses.items():
         own = known.get(key)
-        sample = own or next(strangers)
+        sample = samples.NOBODY if key in groups else own or next(strangers)
         withheld = ""
         if key in suppressed:
             withheld = f"suppressed: {suppressed[key]}"
@@ -181,17 +203,20 @@ def _readers(
         yield Reader(address.typed, recipient, withheld)
 
 
-async def send_tests(trial: Trial, sender_header: str, pool: SenderPool) -> list[Tried]:
+async def send_tests(
+    trial: Trial, sender_header: str, pool: SenderPool, *, return_path: str = ""
+) -> list[Tried]:
     """Make the campaign's message for each reader and hand it over, one after another at the campaign's pace.
 
     The subject of an email begins with [Test]. What goes wrong with a message is said of it; once the account
     is refused, the others are not tried.
 
     Raises:
-        InputError: The account's sender or the public URL cannot be used.
+        InputError: The account's sender, its return path or the public URL cannot be used.
     """
     spec = trial.spec.model_copy(update={"subject": f"{_SUBJECT_START}{trial.spec.subject}"})
-    renderer = renderer_for(trial.account, spec, _NO_CAMPAIGN, sender_header, trial.files)
+    letterhead = Letterhead(sender_header, trial.key, return_path)
+    renderer = renderer_for(trial.account, spec, _NO_CAMPAIGN, letterhead, trial.files)
     tried: list[Tried] = []
     refused = ""
     async with pool.sender() as sender:
@@ -215,7 +240,7 @@ async def _tried(reader: Reader, renderer: Renderer, sender: Sender) -> Tried:
         rendered = renderer.render(recipient)
         message = Message(
             _NO_CAMPAIGN,
-            renderer.envelope_sender,
+            rendered.envelope_sender,
             recipient.address,
             rendered.content,
             recipient.token.hex,

@@ -6,7 +6,7 @@ import logging
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from types import TracebackType
@@ -20,27 +20,33 @@ from messaging.campaign.asking import (
     Answer,
     Desk,
     News,
+    Persons,
     Question,
     Slowed,
     capped,
     limited,
+    people_key,
     together,
 )
 from messaging.campaign.clock import LedgerClock
 from messaging.campaign.permits import FRAME_SECONDS, TICKS
-from messaging.campaign.shares import Permits, Share
+from messaging.campaign.shares import People, Permits, Share
 from messaging.campaign.slowing import is_about_the_group, said
 from messaging.channels.base import Receipt
 from messaging.errors import BrokenOff, DatabaseError, MessagingError, NotSent
+from messaging.storage.attempts import Attempt
+from messaging.storage.caps import Reserved
 from messaging.storage.limits import account_key, domain_key
 from messaging.storage.permits import Presence, Seen
 from messaging.storage.throttles import Throttled
+from schemas.pacing import WarmUp
 from schemas.states import Outcome
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 LONGEST_WAIT: Final = 1.0  # seconds; a limit may have changed by then
+ASKING_SECONDS: Final = 0.1  # while the ledger is asked for somebody
 _SHORTEST_WAIT: Final = 0.001
 _USED_UP_WAIT: Final = 60.0  # before a day that is used up is looked at again
 _BETWEEN_LOOKS: Final = 1.0  # while nothing is limited
@@ -69,7 +75,10 @@ class Limits:
         self._rest: Permits | None = None  # None: messages of groups without a limit need no permit
         self._groups: dict[str, Permits] = {}
         self._paid: Permits | None = None  # whose permit the last `take` used
+        self._caps: dict[str, int | WarmUp] = {}
         self._shares: dict[str, Share] = {}
+        self._unused: list[tuple[str, Reserved]] = []  # of the caps, to be given back
+        self._people: People | None = None  # whom the day of the account's portfolio has room for
         self._capped = False  # whether the account has a daily cap, of which its messages are reserved
         self._sent = 0  # else: messages that the ledger has not counted yet
         self._frame = 0
@@ -110,19 +119,25 @@ class Limits:
             self._task.cancel()
         self._thread.shutdown(wait=False)
 
-    def take(self, group: str) -> float:
-        """Return 0.0 when a message to this provider group may go now: it is counted then.
+    def take(self, group: str, address: str = "") -> float:
+        """Return 0.0 when a message to this address of a provider group may go now: it is counted then.
 
-        Else the seconds until it is worth asking again; nothing is taken.
+        Else the seconds until it is worth asking again; nothing is taken. The address matters to accounts
+        of a portfolio.
         """
         now = monotonic()
         if now >= self._fresh_until:
             return _NAP
         if self._guarded and (wait := self._guard(now)):
             return wait
+        people = self._people
+        if people is not None and address not in people:
+            return ASKING_SECONDS
         held = self._groups.get(group, self._rest)
         if held is not None and not self._pay(held, now):
             return self._wait(held, now)
+        if people is not None:
+            people.use(address)
         if self._guarded:
             self._tried_until, self._trial_until = self._trial_until, None
             for share in self._shares.values():
@@ -155,13 +170,37 @@ class Limits:
         until = max(self._pauses.get(group, -math.inf), self._pauses.get("", -math.inf))
         return max(0.0, until - monotonic())
 
-    def give_back(self, group: str) -> None:
-        """Undo the last `take`: its message did not go."""
+    def first(self, waiting: Collection[Attempt]) -> int | None:
+        """Return the place of the first whom the day of the account's portfolio, if any, has room for.
+
+        None: of nobody yet; they are asked for.
+        """
+        people = self._people
+        if people is None:
+            return 0
+        place = people.first([attempt.address for attempt in waiting])
+        if people.asks:
+            self._wake.set()
+        return place
+
+    @property
+    def refuses(self) -> bool:
+        """Whether there is somebody whom the day of the account's portfolio has no room for."""
+        return self._people is not None and self._people.refuses
+
+    def refused(self, address: str) -> bool:
+        """Say, once, whether the day of the account's portfolio has no room for somebody."""
+        return self._people is not None and self._people.refused(address)
+
+    def give_back(self, group: str, address: str = "") -> None:
+        """Undo the last `take`, which was for this address: its message did not go."""
         if self._paid is not None and (group in self._groups or self._rest is not None):
             self._paid.put_back(monotonic())
             self._paid = None
         for share in self._shares.values():
             share.put_back()
+        if self._people is not None:
+            self._people.put_back(address)
         if not self._capped:
             self._sent -= 1
         self._trial_until, self._tried_until = self._tried_until, None
@@ -293,7 +332,8 @@ class Limits:
             news=news,
             after=self._frame,
             wanted={key: share.wanted for key, share in self._shares.items()},
-            expired=[(key, part) for key, share in self._shares.items() for part in share.expired(told)],
+            expired=self._expired(told),
+            people=self._persons(told),
             tries=self._tries,
         )
         try:
@@ -310,8 +350,12 @@ class Limits:
         self._fresh_until = answer.asked + _STALE_SECONDS
         self._heed_limits(seen)
         self._heed_breaker(seen.throttled.get(account_key(self._account)))
+        given_back = {key for key, _ in self._unused}
         for key, reserved in answer.reserved.items():
-            self._shares[key].add(reserved)
+            if reserved.n or key not in given_back:  # else there may be some left when ours are back
+                self._shares[key].add(reserved)
+        if self._people is not None:
+            self._people.hear(answer.people, monotonic())
         for frame in sorted(answer.permits):
             self._frame = frame
             for group, told in answer.permits[frame].items():
@@ -335,9 +379,22 @@ class Limits:
             self._rest = Permits(asked_at=monotonic())
             self._wake.set()
         self._groups = {group: self._groups.get(group) or Permits() for group in groups}
-        keys = capped(seen, self._account, self._campaign_id)
-        self._shares = {key: self._shares.get(key) or Share() for key in keys}
+        self._heed_caps(capped(seen, self._account, self._campaign_id))
         self._capped = account_key(self._account) in self._shares
+        key = people_key(seen, self._account)
+        if key is None:
+            self._people = None
+        elif self._people is None or self._people.key != key:
+            self._people = People(key)
+
+    def _heed_caps(self, caps: dict[str, int | WarmUp]) -> None:
+        # What was reserved of a cap goes back when the cap is another one: a lower one holds at once.
+        for key, share in self._shares.items():
+            if caps.get(key) != self._caps.get(key):
+                self._unused += [(key, part) for part in share.expired(math.inf)]
+                self._wake.set()
+        self._caps = caps
+        self._shares = {key: self._shares.get(key) or Share() for key in caps}
 
     def _heed_breaker(self, throttled: Throttled | None) -> None:
         if self._news.connected:
@@ -365,8 +422,20 @@ class Limits:
                 self._pauses[group] = self._clock.local(max(pauses))
 
     async def _leave(self) -> None:
-        parts = [(key, part) for key, share in self._shares.items() for part in share.expired(math.inf)]
-        await self._in_thread(self._desk.leave, self._presence({}, 0.0), self._news, parts)
+        parts, people = self._expired(math.inf), self._persons(math.inf)
+        await self._in_thread(self._desk.leave, self._presence({}, 0.0), self._news, parts, people)
+
+    def _expired(self, told: float) -> list[tuple[str, Reserved]]:
+        parts = [(key, part) for key, share in self._shares.items() for part in share.expired(told)]
+        parts += self._unused
+        self._unused = []
+        return sorted(parts, key=lambda named: (named[0], named[1].minute))  # rows are locked in one order
+
+    def _persons(self, told: float) -> Persons | None:
+        people = self._people
+        if people is None:
+            return None
+        return Persons(people.key, people.expired(told), people.asked(), people.wanted)
 
     def _presence(self, wishes: dict[str, int | None], rate: float) -> Presence:
         # Fewer than none: one was given back after the ledger had counted it.

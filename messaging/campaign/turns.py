@@ -8,7 +8,8 @@ from typing import Final
 from messaging.campaign.ledger import BatchLedger
 from messaging.campaign.paging import DueAttempts
 from messaging.campaign.provider_groups import provider_group
-from messaging.campaign.throttle import Limits
+from messaging.campaign.shares import REFUSED_SECONDS
+from messaging.campaign.throttle import ASKING_SECONDS, Limits
 from messaging.storage.attempts import Answer, Attempt
 from schemas.states import AttemptState
 
@@ -40,14 +41,16 @@ class Turns:
         if self._stopping.is_set() or self._limits.closed_for() > 0:
             return None
         waits = []
-        for group in self._held:
-            if (wait := self._limits.take(group)) == 0:
-                return self._pop(group), group
+        for group, held in self._held.items():
+            place = self._limits.first(held)
+            wait = ASKING_SECONDS if place is None else self._limits.take(group, held[place].address)
+            if wait == 0 and place is not None:
+                return self._pop(group, place), group
             waits.append(wait)
         self._wait = min(waits, default=0.0)
         while self._count < _MOST_HELD and (attempt := self._due.ready()) is not None:
             group = provider_group(attempt.address)
-            if group not in self._held and self._limits.take(group) == 0:
+            if group not in self._held and self._limits.take(group, attempt.address) == 0:
                 return attempt, group
             self._hold(group, attempt)
         return None
@@ -78,7 +81,7 @@ class Turns:
 
     def give_back(self, attempt: Attempt, group: str) -> None:
         """Take back one that was handed out and not sent."""
-        self._limits.give_back(group)
+        self._limits.give_back(group, attempt.address)
         self._held.setdefault(group, deque()).appendleft(attempt)
         self._count += 1
 
@@ -86,15 +89,21 @@ class Turns:
         self._held.setdefault(group, deque()).append(attempt)
         self._count += 1
 
-    def _pop(self, group: str) -> Attempt:
-        attempt = self._held[group].popleft()
+    def _pop(self, group: str, place: int) -> Attempt:
+        attempt = self._held[group][place]
+        del self._held[group][place]
         if not self._held[group]:
             del self._held[group]
         self._count -= 1
         return attempt
 
     def _put_off(self) -> None:
-        """Send those back whose provider wants nothing for long."""
+        """Send those back whose provider wants nothing for long, or for whom a day has no room."""
+        if self._limits.refuses:
+            for group, held in list(self._held.items()):
+                for attempt in [a for a in held if self._limits.refused(a.address)]:
+                    self._pop(group, held.index(attempt))
+                    self._ledger.record(Answer(attempt.id, AttemptState.QUEUED, wait=REFUSED_SECONDS))
         for group in list(self._held):
             pause = self._limits.paused_for(group)
             if pause > LONGEST_HOLD:

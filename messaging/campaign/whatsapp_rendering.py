@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 from urllib.parse import unquote
 
-from messaging.campaign.merge_fields import MergeFields
+from messaging.campaign.links import Links
+from messaging.campaign.merge_fields import MergeFields, Values
 from messaging.campaign.pieces import Template
-from messaging.campaign.rendering import Recipient, Rendered, RenderError, UnsubscribeLinks, pieces_of
-from messaging.campaign.templates import compile_templates
+from messaging.campaign.rendering import Letterhead, Recipient, Rendered, RenderError, pieces_of
+from messaging.campaign.templates import Templates, compile_templates
 from messaging.campaign.whatsapp_parameters import Kind, Parameter, problem_with
+from messaging.errors import InputError
 from schemas.campaign import CampaignSpec
 
 MAX_TEXT: Final = 4_096  # characters
@@ -31,7 +33,7 @@ _quoted = json.JSONEncoder(ensure_ascii=False).encode
 class WhatsAppRenderer:
     """Makes the WhatsApp messages of one campaign."""
 
-    def __init__(self, spec: CampaignSpec, account: str, sender: str, public_url: str) -> None:
+    def __init__(self, spec: CampaignSpec, account: str, letterhead: Letterhead, public_url: str) -> None:
         """Compile the templates and build the skeleton, once per campaign and account.
 
         The Cloud API gets the approved template, if the campaign names one; WhatsApp Web, which has none,
@@ -43,8 +45,8 @@ class WhatsAppRenderer:
         templates = compile_templates(spec)
         self._merge_fields = MergeFields(templates.fields, templates.columns)
         self._found = templates.places.found
-        self._links = UnsubscribeLinks(public_url)
-        self.envelope_sender = sender
+        self._links = Links(public_url, letterhead.key)
+        self._sender = letterhead.sender
         """The account's own name for who writes; recipients see what WhatsApp knows of it."""
         by_cloud = account.startswith(_CLOUD)
         self._writes_to_groups = not by_cloud
@@ -69,12 +71,28 @@ class WhatsAppRenderer:
                 recipient.name,
                 recipient.email,
                 recipient.phone or number,
-                self._links.of(recipient),
+                self._links.unsubscribe(recipient.token.bytes) if number else "",  # a group has many readers
                 recipient.attributes,
             )
         )
         # Halves of characters, which no message can hold, become question marks.
-        return Rendered(self._message.filled(found).encode("utf-8", "replace"), "")
+        content = self._message.filled(found).encode("utf-8", "replace")
+        return Rendered(content, message_id="", envelope_sender=self._sender)
+
+
+def check_for_groups(templates: Templates) -> None:
+    """Check that a campaign's text can be made without anybody's data, as that for a group is.
+
+    Raises:
+        InputError: It cannot.
+    """
+    try:
+        _TextMessage(templates.text).filled(templates.places.found(Values({}, {})))
+    except RenderError as error:
+        raise InputError(
+            f"{error}, and a group has no name, data or unsubscribe link of its own: give merge fields a "
+            'default, as in {{ name | default("everybody") }}'
+        ) from None
 
 
 class _Message(Protocol):

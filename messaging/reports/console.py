@@ -1,16 +1,17 @@
 """Figures on a terminal, and as the JSON that commands print."""
 
 import json
+import logging
 from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from messaging.reports.markdown import campaign_markdown, duration, holding_up
-from schemas.report import CampaignReport, Preflight
+from messaging.reports.markdown import campaign_markdown, holding_up, waiting_for
+from schemas.report import CampaignReport, TrackingReport
 
-_WHEN_THERE_ARE = {"deferred", "next_turn_at", "slowdowns", "accounts"}
+_WHEN_THERE_ARE = {"due_at", "deferred", "next_turn_at", "openings", "slowdowns", "accounts"}
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -19,6 +20,16 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 def say(line: str) -> None:
     """Tell the person at the terminal what is going on, apart from the result."""
     err.print(line, style="dim", markup=False)
+
+
+def say_warnings(logger: str) -> None:
+    """Tell the person at the terminal what a logger warns of from now on."""
+    logging.getLogger(logger).addHandler(_Saying(logging.WARNING))
+
+
+class _Saying(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def show(line: str) -> None:
@@ -69,6 +80,8 @@ def show_status(reports: list[CampaignReport]) -> None:
     for report in reports:
         if report.paused_because:
             show(f"{report.campaign} is paused: {report.paused_because}")
+        if waits := waiting_for(report):
+            show(f"{report.campaign} {waits}")
         for line in holding_up(report):
             show(f"{report.campaign}: {line}")
 
@@ -78,23 +91,14 @@ def show_error(error: Exception) -> None:
     err.print(f"outflow: {error}", style="red", markup=False)
 
 
-def show_preflight(preflight: Preflight) -> None:
-    """Print what launching a campaign would do."""
-    if preflight.state is None:
-        show(
-            f"Campaign {preflight.campaign!r} would be sent to {preflight.recipients:,} "
-            f"of {preflight.contacts:,} contacts."
-        )
-    else:
-        show(
-            f"Campaign {preflight.campaign!r} was launched before and is {preflight.state}: "
-            f"{preflight.recipients:,} recipients are left to be sent to."
-        )
-    show_counts("Left out", preflight.excluded)
-    show_counts("Contacts without a value for a merge field", preflight.empty_fields)
-    show_counts("Attached to every message, in bytes", preflight.attachments)
-    if preflight.seconds_at_least is not None:
-        show(f"At its pace it takes at least {duration(preflight.seconds_at_least)}.")
+def show_tracking(tracking: TrackingReport) -> None:
+    """Print what of a message tells who reads it, and what does not though it was asked for."""
+    tracked = [f"clicks on {tracking.links:,} link{'s' * (tracking.links != 1)}"] if tracking.links else []
+    show(f"Tracked: {', '.join(['opens'] * tracking.opens + tracked) or 'nothing'}.")
+    for one in tracking.left:
+        show(f"  not tracked: {one}")
+    if tracking.problem:
+        show(f"Warning: {tracking.problem}.")
 
 
 def show_counts(title: str, counts: dict[str, int]) -> None:

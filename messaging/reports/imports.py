@@ -70,6 +70,8 @@ def show_addresses(addresses: list[VerifiedAddress]) -> None:
     """Print a line per address."""
     for address in addresses:
         verdict = f"refused, {address.reason}" if address.reason else f"good, {address.email}"
+        if address.domain is not None:
+            verdict += f"; its domain: {address.domain}"
         show(f"{address.given}: {verdict}{address.suggestion and f'; mistyped? {address.suggestion}'}")
 
 

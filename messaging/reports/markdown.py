@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from schemas.report import AccountTotals, CampaignReport, Decision, Slowdown
+from schemas.report import AccountTotals, CampaignReport, Decision, Opening, Slowdown
 from schemas.states import CampaignState
 
 _MEANINGS = {
@@ -44,6 +44,7 @@ def campaign_markdown(report: CampaignReport) -> str:
         f"# Campaign {report.campaign}: {report.state}",
         "",
         *([f"**Paused because** {report.paused_because}", ""] if report.paused_because else []),
+        *([f"It {waits}.", ""] if (waits := waiting_for(report)) else []),
         *[line for told in holding_up(report) for line in (told, "")],
         f"**{report.totals.accepted:,} of {report.totals.planned:,}** recipients accepted"
         + (f" ({success:.1f} % of those answered)" if success is not None else "")
@@ -72,13 +73,36 @@ def campaign_markdown(report: CampaignReport) -> str:
     return "\n".join(lines) + "\n"
 
 
+def waiting_for(report: CampaignReport) -> str:
+    """Say what a campaign that is not planned yet waits for; nothing, if it is."""
+    is_to_come = report.due_at is not None and report.due_at > datetime.now(UTC)
+    due = f"{report.due_at:%a %Y-%m-%d %H:%M %Z}" if report.due_at is not None else ""
+    if report.state is CampaignState.DRAFT:
+        when = f", and starts at {due} then" if is_to_come else ""
+        return f"waits for approval{when}: outflow approve {_quoted(report.campaign)}"
+    if report.state is CampaignState.SCHEDULED:
+        return f"starts at {due}" if is_to_come else "is about to start"
+    return ""
+
+
 def holding_up(report: CampaignReport) -> list[str]:
     """Say what keeps a campaign from going at its full pace: limits that are tighter for now, and waits."""
-    lines = [slowed(slowdown) for slowdown in report.slowdowns]
+    lines = [_opening(report.openings)] if report.openings else []
+    lines += [slowed(slowdown) for slowdown in report.slowdowns]
     if report.deferred and report.next_turn_at is not None:
         who = "1 recipient waits" if report.deferred == 1 else f"{report.deferred:,} recipients wait"
         lines.append(f'{who} after a "not now"; the next turn is at {moment(report.next_turn_at)}')
     return lines
+
+
+def _opening(openings: list[Opening]) -> str:
+    first = openings[0]
+    if not first.zone:
+        return f"quiet hours until {moment(first.at)}"
+    what = "the end of quiet hours" if first.is_quiet else "the campaign's time"
+    if len(openings) == 1:
+        return f"{first.zone} waits for {what} there, {moment(first.at)}"
+    return f"{len(openings)} time zones wait: {first.zone} goes on first, {moment(first.at)}, at {what} there"
 
 
 def slowed(slowdown: Slowdown) -> str:

@@ -3,12 +3,15 @@
 from sqlalchemy import Connection, Engine
 
 from messaging.campaign.finding import campaign_numbered
-from messaging.storage import campaigns, decisions, throttles, totals
+from messaging.campaign.windows import quiet_zones
+from messaging.storage import batches, campaigns, decisions, throttles, totals
 from messaging.storage.campaigns import Campaign
-from schemas.report import BatchTotals, CampaignReport, Slowdown
+from schemas.report import BatchTotals, CampaignReport, Opening, Slowdown
 from schemas.states import AttemptState, CampaignState
+from schemas.times import zone_named
 
 MOST_DECISIONS = 20
+_ORDER = (CampaignState.RUNNING, CampaignState.PAUSED, CampaignState.DRAFT, CampaignState.SCHEDULED)
 
 
 def campaign_report(engine: Engine, campaign_id: int) -> CampaignReport:
@@ -31,15 +34,25 @@ def campaign_report(engine: Engine, campaign_id: int) -> CampaignReport:
             else [],
             excluded=campaign.excluded,
             reasons=figures.reasons,
+            due_at=campaign.due_at and campaign.due_at.astimezone(zone_named(campaign.spec.time_zone)),
             started_at=figures.started_at,
             finished_at=campaign.finished_at,
             seconds=figures.seconds,
             paused_because=campaign.state_reason if campaign.state is CampaignState.PAUSED else None,
             deferred=figures.deferred,
             next_turn_at=figures.next_turn_at,
+            openings=_openings(connection, campaign),
             slowdowns=_slowdowns(connection, campaign),
             decisions=decisions.last(connection, campaign_id, MOST_DECISIONS),
         )
+
+
+def _openings(connection: Connection, campaign: Campaign) -> list[Opening]:
+    if campaign.state is not CampaignState.RUNNING:
+        return []
+    waits = campaign.spec.recipient_local or campaign.spec.quiet_hours
+    found = batches.openings(connection, campaign.id, quiet_zones(connection, campaign)) if waits else []
+    return [Opening(at=one.at, zone=one.zone or "", is_quiet=one.is_quiet) for one in found]
 
 
 def _slowdowns(connection: Connection, campaign: Campaign) -> list[Slowdown]:
@@ -61,10 +74,19 @@ def batch_totals(engine: Engine, campaign_id: int) -> list[BatchTotals]:
 
 
 def all_reports(engine: Engine) -> list[CampaignReport]:
-    """Return the figures of every campaign, newest first."""
+    """Return the figures of every campaign: what runs, what waits for a person, what will be, what is over.
+
+    Those that are scheduled by their time, all others newest first.
+    """
     with engine.begin() as connection:
         ids = campaigns.ids(connection)
-    return [campaign_report(engine, campaign_id) for campaign_id in ids]
+    return sorted((campaign_report(engine, campaign_id) for campaign_id in ids), key=_place)
+
+
+def _place(report: CampaignReport) -> tuple[int, float, int]:
+    place = _ORDER.index(report.state) if report.state in _ORDER else len(_ORDER)
+    is_to_come = report.state is CampaignState.SCHEDULED and report.due_at is not None
+    return place, report.due_at.timestamp() if is_to_come and report.due_at else 0.0, -report.campaign_id
 
 
 def unknown_recipients(engine: Engine, campaign_id: int) -> list[str]:

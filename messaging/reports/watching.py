@@ -66,6 +66,7 @@ async def _watch_imports(bar: Progress) -> None:
 async def _watch(campaign: str, bar: Progress) -> None:
     line = bar.add_task("planning", total=None)
     nap = _LOOK_SECONDS
+    left_before = None
     while True:
         await asyncio.sleep(nap)
         try:
@@ -80,4 +81,7 @@ async def _watch(campaign: str, bar: Progress) -> None:
         doing = "sending"
         if report.next_turn_at is not None and report.deferred == left:
             doing = f"waiting until {moment(report.next_turn_at)}"
+        elif report.openings and left == left_before:
+            doing = f"waiting until {moment(report.openings[0].at)}"
+        left_before = left
         bar.update(line, description=doing, total=planned, completed=planned - left)

@@ -1,0 +1,1 @@
+"""Alerts told to people: what is said, and how it reaches them."""
