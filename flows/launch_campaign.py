@@ -2,12 +2,11 @@
 
 from prefect import flow
 
-from flows.send_batches import send_batches
-from schemas.campaign import CampaignSpec, SendRequest
+from flows.start_campaign import send_and_report
+from schemas.campaign import CampaignSpec
 from schemas.report import CampaignReport
-from schemas.states import CampaignState
-from tasks.accounts import verify_account
-from tasks.planning import plan_campaign, resolve_templates
+from tasks.planning import begins_later, keep_campaign, plan_campaign, resolve_templates
+from tasks.preflight import preflight_campaign
 from tasks.reporting import report_campaign
 
 
@@ -15,16 +14,11 @@ from tasks.reporting import report_campaign
 async def launch_campaign(campaign: CampaignSpec) -> CampaignReport:
     """Plan a campaign for its audience, send it in batches and report.
 
-    A name is sent once: launched again, a finished campaign sends nothing, an unfinished one only what
-    is missing.
+    One with a time to start or that is to be approved is kept until then. A name is sent once: launched
+    again, a finished campaign sends nothing, an unfinished one only what is missing.
     """
     resolved = await resolve_templates(campaign)
-    for account in resolved.accounts:
-        await verify_account(account)
-    plan = await plan_campaign(resolved)
-    try:
-        if plan.state is not CampaignState.FINISHED:
-            await send_batches(SendRequest(campaign_id=plan.campaign_id))
-    finally:
-        report = await report_campaign(plan.campaign_id)
-    return report
+    await preflight_campaign(resolved)
+    if await begins_later(resolved):
+        return await report_campaign(await keep_campaign(resolved))
+    return await send_and_report(await plan_campaign(resolved))

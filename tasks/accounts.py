@@ -11,10 +11,18 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from pydantic import ValidationError
 
-from blocks import GmailAccount, SesAccount, SmtpAccount, WhatsAppCloudAccount, WhatsAppWebAccount
-from blocks.account import Account
+from blocks import (
+    GmailAccount,
+    ImapMailbox,
+    SesAccount,
+    SesQueue,
+    SmtpAccount,
+    WhatsAppCloudAccount,
+    WhatsAppWebAccount,
+)
+from blocks.account import Account, SendingAccount
 from messaging.errors import InputError
-from schemas.accounts import SECRETS
+from schemas.accounts import CHANNELS, SECRETS
 from schemas.problems import first_problem
 from tasks.guarding import guarded
 
@@ -26,11 +34,25 @@ KINDS: Final[dict[str, type[Account]]] = {
     "ses": SesAccount,
     "whatsapp-cloud": WhatsAppCloudAccount,
     "whatsapp-web": WhatsAppWebAccount,
+    "imap-mailbox": ImapMailbox,
+    "ses-queue": SesQueue,
 }
 
 
-async def load_account(reference: str) -> Account:
-    """Return the account of a reference such as `smtp-account/main`.
+async def load_account(reference: str) -> SendingAccount:
+    """Return the account of a reference such as `smtp-account/main`, which campaigns are sent over.
+
+    Raises:
+        InputError: There is none; the text says how to make one.
+    """
+    account = await load(reference)
+    if not isinstance(account, SendingAccount):
+        raise InputError(f"{reference!r} sends nothing: {', '.join(CHANNELS)} do")
+    return account
+
+
+async def load(reference: str) -> Account:
+    """Return the account, mailbox or queue of a reference such as `imap-mailbox/bounces`.
 
     Raises:
         InputError: There is none; the text says how to make one.
@@ -44,7 +66,7 @@ async def load_account(reference: str) -> Account:
                 f"{reference!r} is no account: write its kind and name, as in {_slugs()[0]}/main; "
                 f"kinds are {', '.join(_slugs())}"
             ) from None
-        kind = slug.removesuffix("-account")
+        kind = next(kind for kind, block_type in KINDS.items() if block_type.get_block_type_slug() == slug)
         raise InputError(
             f"there is no account {reference!r}; make it with: "
             f"{' '.join(['outflow account add', kind, name, *_required(KINDS[kind])])}"
@@ -58,7 +80,7 @@ async def load_account(reference: str) -> Account:
 async def verify_account(reference: str) -> str:
     """Connect and log in with an account; send nothing."""
     with guarded():
-        account = await load_account(reference)
+        account = await load(reference)
         return await account.verify()
 
 
@@ -68,8 +90,7 @@ async def add_account(kind: str, name: str, values: dict[str, str]) -> str:
     Raises:
         InputError: No such kind, or values that do not make an account of it.
     """
-    if not _NAME.fullmatch(name):
-        raise InputError(f"{name!r} is no name for an account: use lower-case letters, digits and dashes")
+    refuse_bad_name(name, "an account")
     if kind not in KINDS:
         raise InputError(f"there is no account kind {kind!r}: {', '.join(KINDS)}")
     block_type = KINDS[kind]
@@ -83,26 +104,43 @@ async def add_account(kind: str, name: str, values: dict[str, str]) -> str:
         missing = any(problem["type"] == "missing" for problem in error.errors(include_input=False))
         needed = f"; {kind} accounts need {' '.join(_required(block_type))}" if missing else ""
         raise InputError(f"{first_problem(block_type, error)}{needed}") from None
-    try:
-        await account.asave(name, overwrite=True)
-    except ObjectAlreadyExists:  # another process registered this kind, or saved this account, just now
-        await account.asave(name, overwrite=True)
+    await save(account, name)
     return f"{block_type.get_block_type_slug()}/{name}"
+
+
+def refuse_bad_name(name: str, what: str) -> None:
+    """Say that a block cannot have this name; `what` is what it would name.
+
+    Raises:
+        InputError: Prefect does not take it.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{name!r} is no name for {what}: use lower-case letters, digits and dashes")
+
+
+async def save(block: Block, name: str) -> None:
+    """Save a block, in place of the one of that name."""
+    try:
+        await block.asave(name, overwrite=True)
+    except ObjectAlreadyExists:  # another process registered this kind, or saved this block, just now
+        await block.asave(name, overwrite=True)
 
 
 async def list_accounts() -> list[str]:
     """Return the references of all accounts, in order."""
+    return sorted([f"{slug}/{name}" for slug in _slugs() for name in await names_of(slug)])
+
+
+async def names_of(slug: str) -> list[str]:
+    """Return the names of the blocks of a type, in order."""
     async with get_client() as client:
-        found = []
-        for slug in _slugs():
-            try:
-                documents = await client.read_block_documents_by_type(slug)
-            except PrefectHTTPStatusError as error:
-                if error.response.status_code != HTTPStatus.NOT_FOUND:
-                    raise
-                continue  # no account of this kind was ever made
-            found += [f"{slug}/{document.name}" for document in documents]
-    return sorted(found)
+        try:
+            documents = await client.read_block_documents_by_type(slug)
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != HTTPStatus.NOT_FOUND:
+                raise
+            return []  # none of this type was ever made
+    return sorted(str(document.name) for document in documents)
 
 
 async def remove_account(reference: str) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from prefect.client.orchestration import PrefectClient
 
-    from messaging.channels.whatsapp_web_session import Step
+    from messaging.channels.whatsapp_web_session import Group, Step
 
 _log = logging.getLogger("messaging.pairing")  # the tree that Prefect forwards to the run's page
 
@@ -44,12 +44,29 @@ async def follow_pairing(reference: str, show: "Callable[[Step], Awaitable[None]
         NotSent: WhatsApp cannot be reached.
     """
     with guarded():
-        account = await load_account(reference)
-        if not isinstance(account, WhatsAppWebAccount):
-            raise InputError(f"{reference!r} needs no pairing: only a whatsapp-web-account/NAME does")
+        account = await _linked_account(reference)
         async with contextlib.aclosing(account.pairing()) as steps:
             async for step in steps:
                 await show(step)
+
+
+async def groups_of(reference: str) -> "list[Group]":
+    """Return the groups that a linked account is in, by name.
+
+    Raises:
+        InputError: There is no such account, it is off, or a library is missing.
+        AccountError: It is linked to no phone, or in use.
+        NotSent: WhatsApp cannot be reached.
+    """
+    with guarded():
+        return await (await _linked_account(reference)).groups()
+
+
+async def _linked_account(reference: str) -> WhatsAppWebAccount:
+    account = await load_account(reference)
+    if not isinstance(account, WhatsAppWebAccount):
+        raise InputError(f"{reference!r} is linked to no phone: only a whatsapp-web-account/NAME is")
+    return account
 
 
 @task(task_run_name="pair-{reference}", cache_policy=NO_CACHE)

@@ -13,11 +13,12 @@ from messaging.campaign import sending, working
 from messaging.campaign.finding import campaign_numbered
 from messaging.campaign.sending import CampaignRun
 from messaging.campaign.turns import LONGEST_HOLD
-from messaging.errors import CampaignStopped
+from messaging.errors import CampaignStopped, MessagingError
 from messaging.storage.engine import engine
 from schemas.report import BatchReport
 from tasks.accounts import load_account
 from tasks.guarding import guarded, in_thread, is_retryable
+from tasks.slots import slot_of
 
 BATCHES_AT_ONCE = 2  # they share the account's connections; one fills them while the other ends
 
@@ -35,21 +36,41 @@ async def has_work(campaign_id: int, leg: int, chosen: list[int] | None) -> bool
 
 
 @asynccontextmanager
-async def open_run(campaign_id: int, leg: int) -> AsyncIterator[CampaignRun]:
-    """Open the connections of one of a campaign's accounts and compile its templates."""
+async def open_run(campaign_id: int, leg: int, chosen: list[int] | None) -> AsyncIterator[CampaignRun | None]:
+    """Open the connections of one of a campaign's accounts, when it is free, and compile its templates.
+
+    None: while it was not, others have sent what was left.
+    """
     campaign = await in_thread(lambda: campaign_numbered(engine(), campaign_id))
-    account = await load_account(campaign.spec.accounts[leg])
-    async with account.open() as pool:
-        run = await in_thread(lambda: CampaignRun(engine(), campaign_id, account.sender_header, pool, leg))
-        async with run:
-            yield run
+    reference = campaign.spec.accounts[leg]
+    async with slot_of(reference, lambda: has_work(campaign_id, leg, chosen)) as is_free:
+        if not is_free:
+            yield None
+            return
+        account = await load_account(reference)
+        async with account.open() as pool:
+            run = await in_thread(
+                lambda: CampaignRun(
+                    engine(),
+                    campaign_id,
+                    account.sender_header,
+                    pool,
+                    leg,
+                    return_path=account.bounce_address,
+                )
+            )
+            async with run:
+                yield run
 
 
-async def due_batches(run: CampaignRun, chosen: list[int] | None) -> AsyncIterator[list[int]]:
-    """Yield batches that an account can send now, waiting for those it cannot yet, until none is left."""
+async def due_batches(run: CampaignRun, chosen: list[int] | None) -> AsyncIterator[dict[int, int]]:
+    """Yield batches that an account can send now, waiting for those it cannot yet, until none is left.
+
+    By number, with the epochs of their leases.
+    """
     with guarded():
-        async for numbers in working.next_work(run, chosen):
-            yield numbers
+        async for epochs in working.next_work(run, chosen):
+            yield epochs
 
 
 @task(
@@ -66,22 +87,31 @@ async def send_batch(run: CampaignRun, number: int) -> BatchReport:
         return await sending.send_batch(run, number)
 
 
-async def send_batch_runs(run: CampaignRun, numbers: list[int]) -> None:
-    """Send several batches, a task run each, two at a time; then raise the first failure.
+async def send_batch_runs(run: CampaignRun, epochs: dict[int, int]) -> None:
+    """Send those batches that no other process takes, a task run each, two at a time; then raise a failure.
 
     One failed batch does not cut the others short.
     """
-    turns = asyncio.Semaphore(BATCHES_AT_ONCE)
+    left = dict(epochs)
+    failures: list[MessagingError] = []
 
-    async def send(number: int) -> None:
-        async with turns:
-            if not run.halted and run.limits.closed_for() <= LONGEST_HOLD:
+    async def send() -> None:
+        while left and not run.halted and run.limits.closed_for() <= LONGEST_HOLD:
+            with guarded():
+                number = await run.claims.next(left)
+            if number is None:
+                return
+            del left[number]
+            try:
                 await send_batch(run, number)
+            except MessagingError as failure:
+                failures.append(failure)
+            finally:
+                await run.claims.give_back(number)
 
-    failures = await asyncio.gather(*(send(number) for number in numbers), return_exceptions=True)
-    for failure in failures:
-        if failure is not None:
-            raise failure
+    await at_once(send() for _ in range(BATCHES_AT_ONCE))
+    if failures:
+        raise failures[0]
 
 
 async def at_once(work: Iterable[Coroutine[Any, Any, None]]) -> None:

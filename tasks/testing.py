@@ -17,4 +17,6 @@ async def send_tests(trial: Trial) -> list[Tried]:
     with guarded():
         account = await load_account(trial.account)
         async with account.open() as pool:
-            return await testing.send_tests(trial, account.sender_header, pool)
+            return await testing.send_tests(
+                trial, account.sender_header, pool, return_path=account.bounce_address
+            )
