@@ -10,12 +10,16 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 
+from blocks.alert_target import AlertTarget
+from deployments.automations import make_automations
+from deployments.schedules import reconcile
 from messaging.errors import InputError, MessagingError
 from messaging.storage.engine import engine
 from tasks.accounts import KINDS
 from tasks.guarding import in_thread
 
 WORK_POOL = "outflow"
+SENDING_QUEUE = "sending"  # of the pool: in prefect.yaml the runs among which a campaign is shared
 ROOT = Path(__file__).parent.parent
 
 
@@ -32,9 +36,15 @@ async def bootstrap() -> AsyncIterator[str]:
     for kind, block_type in KINDS.items():
         await block_type.aregister_type_and_schema()
         yield f"block type {block_type.get_block_type_slug()} is registered: accounts of kind {kind}"
+    await AlertTarget.aregister_type_and_schema()
+    yield f"block type {AlertTarget.get_block_type_slug()} is registered: where alerts go"
     yield await _make_work_pool()
     await in_thread(_deploy_all, await _api_url())
     yield "the deployments of prefect.yaml are deployed"
+    async for done in reconcile(ROOT):
+        yield done
+    for automation in await make_automations(WORK_POOL):
+        yield f"automation is there: {automation}"
 
 
 async def _make_work_pool() -> str:

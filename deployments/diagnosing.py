@@ -1,6 +1,5 @@
 """What is wrong with this installation, in words, with what to do about it."""
 
-import asyncio
 import importlib.metadata
 import shutil
 from collections.abc import AsyncIterator
@@ -12,11 +11,16 @@ from prefect.client.schemas.objects import WorkerStatus
 from prefect.exceptions import ObjectNotFound
 
 from deployments.bootstrap import WORK_POOL
+from messaging.campaign.links import problem_of
 from messaging.errors import MessagingError
-from messaging.settings import Settings, settings
+from messaging.settings import settings
+from messaging.storage import installation
+from messaging.storage.alerts import Undelivered, undelivered
 from messaging.storage.engine import engine
 from schemas.base import Schema
 from tasks.accounts import list_accounts, verify_account
+from tasks.alerting import list_alert_targets
+from tasks.guarding import in_thread
 
 _ROOM = 1_000_000_000  # bytes; a ledger of a million recipients takes about half of it
 _BOUNDS = {
@@ -46,9 +50,12 @@ async def diagnose() -> AsyncIterator[Finding]:
     yield _versions()
     yield _room()
     yield _public_url()
-    yield await _ledger()
+    ledger = await _ledger()
+    yield ledger
     async for finding in _prefect():
         yield finding
+    if ledger.severity is Severity.OK:
+        yield await _alerts()
 
 
 def _versions() -> Finding:
@@ -83,22 +90,47 @@ def _room() -> Finding:
 
 def _public_url() -> Finding:
     public_url = settings().public_url
-    if public_url == Settings.model_fields["public_url"].default or not public_url.startswith("https://"):
-        text = (
-            f"the unsubscribe links of messages lead to {public_url}, where no recipient gets: "
-            "set OUTFLOW_PUBLIC_URL to an https address of yours"
-        )
-        return Finding(what="unsubscribe links", severity=Severity.WARN, text=text)
-    return Finding(what="unsubscribe links", severity=Severity.OK, text=f"they lead to {public_url}")
+    if problem := problem_of(public_url):
+        return Finding(what="links", severity=Severity.WARN, text=problem)
+    return Finding(what="links", severity=Severity.OK, text=f"those of messages lead to {public_url}")
 
 
 async def _ledger() -> Finding:
     try:
-        await asyncio.to_thread(engine)
+        await in_thread(engine)
+        problem = await in_thread(_copied)
     except MessagingError as error:
         return Finding(what="ledger", severity=Severity.FAIL, text=str(error))
+    if problem is not None:
+        return Finding(what="ledger", severity=Severity.FAIL, text=problem)
     kind = "your PostgreSQL" if settings().database_url else f"the embedded PostgreSQL in {settings().home}"
     return Finding(what="ledger", severity=Severity.OK, text=f"{kind} answers, its schema is up to date")
+
+
+def _copied() -> str | None:
+    with engine().begin() as connection:
+        return installation.problem_of(connection)
+
+
+async def _alerts() -> Finding:
+    names = [target.name for target in await list_alert_targets()]
+    told = (
+        f"they go to {', '.join(names)}, and to the log"
+        if names
+        else "they go to the log only: outflow alerts add NAME url=@env:VARIABLE"
+    )
+    missed = await in_thread(_undelivered)
+    counts = [f"{missed.waiting:,} could not be delivered yet"] * bool(missed.waiting)
+    counts += [f"{missed.given_up:,} never reached everyone"] * bool(missed.given_up)
+    if counts:
+        text = f"{', '.join(counts)}: see why with outflow alerts test NAME; {told}"
+        return Finding(what="alerts", severity=Severity.WARN, text=text)
+    return Finding(what="alerts", severity=Severity.OK, text=told)
+
+
+def _undelivered() -> Undelivered:
+    with engine().begin() as connection:
+        return undelivered(connection)
 
 
 async def _prefect() -> AsyncIterator[Finding]:

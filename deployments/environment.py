@@ -29,6 +29,7 @@ _RUNS = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # `outflow check` logs too, outside of any run
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # a server that is away for a minute does not fail a finished run
     "PREFECT_WORKER_QUERY_SECONDS": "5",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # deployments/automations.py waits three times as long
 }
 
 
