@@ -14,7 +14,26 @@ from deployments import environment
 from messaging.errors import MessagingError
 from messaging.reports import console
 from messaging.storage.failing import database_errors
-from outflow import accounts, audiences, campaigns, contacts, gmail, machine, suppressions, whatsapp
+from outflow import (
+    accounts,
+    alerts,
+    approvals,
+    audiences,
+    bounces,
+    campaigns,
+    contacts,
+    controls,
+    events,
+    gmail,
+    hooks,
+    machine,
+    schedules,
+    suppressions,
+    verifying,
+    web,
+    whatsapp,
+    worker,
+)
 
 app = typer.Typer(
     help="Personalised bulk email and WhatsApp campaigns: import contacts, check, send, control, report.",
@@ -26,28 +45,37 @@ _COMMANDS: dict[str, Callable[..., None]] = {  # in the order of --help
     "demo": machine.demo,
     "init": machine.init,
     "up": machine.up,
+    "worker": worker.worker,
     "import": contacts.import_command,
-    "verify": contacts.verify,
+    "verify": verifying.verify,
     "parse": contacts.parse,
     "check": campaigns.check,
     "test": campaigns.send_test,
     "send": campaigns.send,
-    "retry": campaigns.retry,
-    "pause": campaigns.pause,
-    "resume": campaigns.resume,
-    "cancel": campaigns.cancel,
-    "pace": campaigns.pace,
-    "resolve": campaigns.resolve,
+    "approve": approvals.approve,
+    "reject": approvals.reject,
+    "retry": controls.retry,
+    "pause": controls.pause,
+    "resume": controls.resume,
+    "cancel": controls.cancel,
+    "pace": controls.pace,
+    "resolve": controls.resolve,
     "status": campaigns.status,
     "report": campaigns.report_command,
+    "bounces": bounces.bounces,
+    "events": events.events,
     "doctor": machine.doctor,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 app.add_typer(accounts.account_app, name="account")
+app.add_typer(alerts.alerts_app, name="alerts")
 app.add_typer(audiences.audience_app, name="audience")
 app.add_typer(gmail.gmail_app, name="gmail")
+app.add_typer(schedules.schedule_app, name="schedule")
 app.add_typer(suppressions.suppress_app, name="suppress")
+app.add_typer(hooks.topics_app, name="topics")
+app.add_typer(web.web_app, name="web")
 app.add_typer(whatsapp.whatsapp_app, name="whatsapp")
 
 _VERBOSE = {"--verbose", "-v"}

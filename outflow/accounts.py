@@ -1,15 +1,14 @@
 """Accounts that send."""
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from messaging.errors import InputError
 from messaging.reports import console
-from outflow.running import AsJson, answer, pair, reach_prefect, run
+from outflow.account_runs import limit_runs, number_of_runs, runs_at_once
+from outflow.running import AsJson, answer, pair, reach_prefect, run, setting
 from schemas.accounts import KINDS, SECRETS
+from schemas.limits import AccountLimits
 
 account_app = typer.Typer(help="Accounts that send, kept as Prefect blocks.", no_args_is_help=True)
 
@@ -31,7 +30,7 @@ def account_add(
 ) -> None:
     """Make an account, or replace the one of that name."""
     typed = dict(pair(value, "KEY=VALUE") for value in values or [])
-    settings = {key: _setting(key, value) for key, value in typed.items()}
+    settings = {key: setting(key, value, SECRETS) for key, value in typed.items()}
     reach_prefect()
     from tasks.accounts import add_account
 
@@ -49,10 +48,13 @@ def account_list(*, as_json: AsJson = False) -> None:
     from messaging.campaign.limiting import all_limits
     from messaging.storage.engine import engine
 
+    known = {limits.account: limits for limits in all_limits(engine())}
+    for reference in references:
+        if (runs := runs_at_once(reference)) is not None:
+            before = known.get(reference) or AccountLimits(account=reference)
+            known[reference] = before.model_copy(update={"runs": runs})
     limited = {
-        limits.account: limits
-        for limits in all_limits(engine())
-        if limits.set_by_person or limits.account in references
+        account: limits for account, limits in known.items() if limits.set_by_person or account in references
     }
     if as_json:
         shown = {"limits": [limits.model_dump() for limits in limited.values()]} if limited else {}
@@ -84,6 +86,12 @@ def account_limit(  # noqa: PLR0913 - one option per limit
             help="Messages at most to one provider, as in gmail.com=20/s, which counts googlemail.com too.",
         ),
     ] = None,
+    runs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N", help="Flow runs at most that use it at once, the others wait; none lifts it."
+        ),
+    ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Lift all limits that are not named here.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -95,7 +103,14 @@ def account_limit(  # noqa: PLR0913 - one option per limit
     from messaging.storage.engine import engine
 
     domains = dict(pair(value, "--domain") for value in domain or [])
+    most = number_of_runs(runs) if runs is not None else None
     limits = change_limits(engine(), account, Change(rate, per_day, domains, clear))
+    if runs is not None:
+        limit_runs(account, most)
+    elif clear and runs_at_once(account) is not None:
+        limit_runs(account, None)
+    shown = most if runs is not None else runs_at_once(account)
+    limits = limits.model_copy(update={"runs": shown})
     answer(limits, lambda shown: console.show(f"{shown.account}: {shown.sentence}"), as_json=as_json)
 
 
@@ -124,24 +139,5 @@ def account_remove(
     from messaging.storage.engine import engine
 
     forget_account(engine(), account)
+    limit_runs(account, None)
     console.show_json({"removed": account}) if as_json else console.show(f"{account} is removed")
-
-
-def _setting(key: str, value: str) -> str:
-    """Read one setting of an account; secrets come from the environment or a file, never from here."""
-    if value.startswith("@env:"):
-        if (found := os.environ.get(value.removeprefix("@env:"))) is None:
-            raise InputError(f"{key}: there is no environment variable {value.removeprefix('@env:')}")
-        return found
-    if value.startswith("@file:"):
-        try:
-            return Path(value.removeprefix("@file:")).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise InputError(f"{key}: {value.removeprefix('@file:')} cannot be read: {why}") from None
-    if key in SECRETS:
-        raise InputError(
-            f"{key} is a secret, and on the command line others on this machine can read it: "
-            f"write {key}=@env:VARIABLE or {key}=@file:PATH"
-        )
-    return value

@@ -1,8 +1,7 @@
-"""Campaigns: check, send, retry, control, and where they stand."""
+"""Campaigns: check, send, and where they stand."""
 
 import sys
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,36 +10,83 @@ import typer
 from messaging.errors import InputError
 from messaging.reports import console
 from outflow.running import AsJson, answer, finish, reach_prefect, run, validated
+from schemas.preflight import worst_first
 
 if TYPE_CHECKING:
-    from schemas.campaign import RetryRequest
-    from schemas.report import Controlled
+    from messaging.campaign.preflight import Examined
+    from schemas.campaign import CampaignSpec
+    from schemas.report import CampaignReport
 
 CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.yaml", help="The campaign's definition.")]
 CampaignName = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's name.")]
-Batches = Annotated[list[int] | None, typer.Option("--batch", help="Only this batch; may be repeated.")]
 
 _MOST_NAMED = 100
 
 
-def check(campaign: CampaignFile, *, as_json: AsJson = False) -> None:
-    """Say what sending would do, to how many, and what is wrong; send nothing."""
+def check(
+    campaign: CampaignFile,
+    preview: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html", help="Also write messages of some recipients to this page, to look at."
+        ),
+    ] = None,
+    dns: Annotated[
+        str, typer.Option(metavar="SERVER", help="The DNS server to ask, as in 9.9.9.9; else this machine's.")
+    ] = "",
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Say what sending would do, to how many, until when, and what is wrong; send nothing."""
+    from messaging.audience.verifying_domains import resolving_by
+    from messaging.campaign import preflight
     from messaging.campaign.definition import load_campaign
-    from messaging.campaign.planning import check_campaign
     from messaging.storage.engine import engine
 
+    resolving = resolving_by(dns)
     spec = load_campaign(campaign)
-    preflight = check_campaign(engine(), spec)
-    reach_prefect()
-    from tasks.accounts import verify_account
+    examined = preflight.check(engine(), spec)
+    if examined.error is None:
+        reach_prefect()
+        from tasks.preflight import examine
 
-    met = {account: run(verify_account.fn(account)) for account in spec.accounts}
+        examined = run(examine(spec, examined, resolving=resolving))
+    if preview is not None:
+        _write_preview(examined, preview)
+    _show_preflight(examined, as_json=as_json)
+
+
+def _write_preview(examined: "Examined", path: Path) -> None:
+    from messaging.private_file import open_private
+    from messaging.reports.preview_page import preview_page
+
+    try:
+        with open_private(path) as file:
+            file.write(preview_page(examined.campaign, examined.previews.people, examined.lines))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+    console.say(f"{path} holds messages of real people: open it in a browser, and delete it then")
+
+
+def _show_preflight(examined: "Examined", *, as_json: bool) -> None:
+    from messaging.reports.preflight import show_lines
+
     if as_json:
-        console.show_json({**preflight.model_dump(mode="json"), "accounts": met})
-        return
-    console.show_preflight(preflight)
-    for account, facts in met.items():
-        console.show(f"Account {account}: {facts}")
+        found = examined.found.model_dump(mode="json") if examined.found is not None else {}
+        console.show_json(
+            {
+                "campaign": examined.campaign,
+                **found,
+                "accounts": examined.accounts,
+                "lines": [line.model_dump(mode="json") for line in worst_first(examined.lines)],
+                **({"error": str(examined.error)} if examined.error is not None else {}),
+            }
+        )
+    else:
+        show_lines(examined.lines)
+    if examined.error is not None:
+        console.show_error(examined.error)
+        sys.exit(1)
 
 
 def send_test(  # noqa: PLR0913 - an argument per option
@@ -50,7 +96,8 @@ def send_test(  # noqa: PLR0913 - an argument per option
         list[str] | None,
         typer.Option(
             metavar="ADDRESS…",
-            help="Whom the message goes to: e-mail addresses, or phone numbers as +447400000001.",
+            help="Whom the message goes to: e-mail addresses, or phone numbers as +447400000001. Without it, "
+            "those of the campaign's test_to.",
         ),
     ] = None,
     account: Annotated[
@@ -68,29 +115,55 @@ def send_test(  # noqa: PLR0913 - an argument per option
     from messaging.storage.engine import engine
 
     spec = load_campaign(campaign)
-    trial = prepare(engine(), spec, account, [*(to or []), *(more or [])], simulator=simulator)
+    named = [*(to or []), *(more or [])]
+    addresses = named if named or simulator else spec.test_to
+    trial = prepare(engine(), spec, account, addresses, simulator=simulator)
     reach_prefect()
     from tasks.testing import send_tests
 
     tried = run(send_tests(trial))
     if as_json:
         messages = [asdict(one) for one in tried]
-        console.show_json({"campaign": spec.name, "account": trial.account, "messages": messages})
+        tracking = trial.tracking and trial.tracking.model_dump(mode="json")
+        console.show_json(
+            {"campaign": spec.name, "account": trial.account, "messages": messages, "tracking": tracking}
+        )
     else:
+        if trial.tracking is not None:
+            console.show_tracking(trial.tracking)
         for one in tried:
             console.show(f"{one.to}: {one.ending}" + (f", {one.said}" if one.said else ""))
     if any(one.ending is not Ending.ACCEPTED for one in tried):
         sys.exit(1)
 
 
-def send(campaign: CampaignFile, *, as_json: AsJson = False) -> None:
-    """Plan a campaign and send it; sent before, only what is missing."""
+def send(
+    campaign: CampaignFile,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="When to start, as local time of the campaign's time_zone: 2027-03-20T09:00; or now.",
+        ),
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Plan a campaign and send it, or keep it until its time; sent before, only what is missing."""
+    from messaging.campaign import scheduling
     from messaging.campaign.definition import load_campaign
     from messaging.campaign.planning import check_campaign
     from messaging.storage.engine import engine
+    from schemas.campaign import CampaignSpec
     from schemas.states import CampaignState
 
     spec = load_campaign(campaign)
+    if at is not None:
+        if not at.strip():  # of a script whose variable is empty: it must not send now
+            raise typer.BadParameter("name a time, or now", param_hint="--at")
+        send_at = "" if at.strip() == "now" else at
+        spec = validated(CampaignSpec, {**spec.model_dump(), "send_at": send_at})
+    is_kept = scheduling.begins_later(engine(), spec)
     preflight = check_campaign(engine(), spec)
     if preflight.state is CampaignState.FINISHED:
         raise InputError(
@@ -101,146 +174,47 @@ def send(campaign: CampaignFile, *, as_json: AsJson = False) -> None:
     from flows.launch_campaign import launch_campaign
     from messaging.reports.watching import with_progress
 
-    finish(spec.name, with_progress(spec.name, launch_campaign(spec)), as_json=as_json)
+    console.say_warnings("messaging.preflight")
+
+    if is_kept:
+        _show_kept(spec, run(launch_campaign(spec)), as_json=as_json)
+    else:
+        finish(spec.name, with_progress(spec.name, launch_campaign(spec)), as_json=as_json)
 
 
-def retry(
-    campaign: CampaignName,
-    batches: Batches = None,
-    states: Annotated[
-        str | None,
-        typer.Option(
-            "--state", help="Also send again to recipients who are: rejected, unknown (comma-separated)."
-        ),
-    ] = None,
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Send what a crash, a pause or an absent server left undone; only that."""
-    from schemas.campaign import RetryRequest
+def _show_kept(spec: "CampaignSpec", report: "CampaignReport", *, as_json: bool) -> None:
+    from messaging.campaign import scheduling
+    from outflow.schedules import say_who_starts
 
-    chosen = [state.strip() for state in states.split(",")] if states else []
-    if unfit := set(chosen) - {"rejected", "unknown"}:
-        raise InputError(f"--state takes rejected and unknown, not {', '.join(sorted(unfit))}")
-    request = validated(RetryRequest, {"campaign": campaign, "batches": batches or None, "states": chosen})
-    _send_what_is_left(request, as_json=as_json)
-
-
-def pause(
-    campaign: CampaignName,
-    because: Annotated[str, typer.Option(help="Why, to be shown with the campaign.")] = "",
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Let nothing more of a campaign be sent for now, wherever it is being sent."""
-    from messaging.campaign import controlling
-    from messaging.storage.engine import engine
-
-    _answer(controlling.pause(engine(), campaign, because, controlling.person()), as_json=as_json)
-
-
-def resume(campaign: CampaignName, *, as_json: AsJson = False) -> None:
-    """Let a paused campaign run on, and send what is left of it."""
-    from schemas.campaign import RetryRequest
-
-    _send_what_is_left(RetryRequest(campaign=campaign), as_json=as_json)
-
-
-def cancel(
-    campaign: CampaignName,
-    *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Stop a campaign for good: who has not been written to yet will not be."""
-    from messaging.campaign import controlling
-    from messaging.campaign.finding import campaign_named
-    from messaging.storage.engine import engine
-
-    campaign_named(engine(), campaign)
-    question = f"Cancel campaign {campaign!r}? It can not be sent any more, under this name"
-    if not yes and sys.stdin.isatty() and not typer.confirm(question, err=True):
-        raise InputError(f"campaign {campaign!r} was not cancelled")
-    _answer(controlling.cancel(engine(), campaign, controlling.person()), as_json=as_json)
-
-
-def pace(  # noqa: PLR0913 - an option each
-    campaign: CampaignName,
-    rate: Annotated[str | None, typer.Option(help="At most so many messages: 50/s, 3000/h.")] = None,
-    delay: Annotated[str | None, typer.Option(help="The same wait between any two messages: 2s.")] = None,
-    human: Annotated[str | None, typer.Option(help="A random wait between messages: 10-25s.")] = None,
-    *,
-    free: Annotated[bool, typer.Option("--free", help="As fast as the account takes them.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Give a campaign another pace, also while it is being sent."""
-    from messaging.campaign import controlling
-    from messaging.storage.engine import engine
-    from schemas.pacing import Pacing
-
-    named = {"rate": rate, "delay": delay, "human": human}
-    chosen = {field: value for field, value in named.items() if value is not None}
-    if len(chosen) + free != 1:
-        raise typer.BadParameter("choose one of --rate, --delay, --human and --free")
-    pacing = validated(Pacing, chosen)
-    _answer(controlling.set_pace(engine(), campaign, pacing, controlling.person()), as_json=as_json)
-
-
-class Resolution(StrEnum):
-    """What a person may decide about recipients whose answer never came."""
-
-    ACCEPTED = "accepted"
-    RESEND = "resend"
-
-
-def resolve(
-    campaign: CampaignName,
-    resolution: Annotated[
-        Resolution,
-        typer.Option("--as", help="accepted: they have the message; resend: send it to them again."),
-    ],
-    batches: Batches = None,
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Decide about recipients who are unknown: they may or may not have the message."""
-    from messaging.campaign import controlling
-    from messaging.storage.engine import engine
-    from schemas.campaign import RetryRequest
-
-    if resolution is Resolution.RESEND:
-        request = {"campaign": campaign, "batches": batches or None, "states": ["unknown"]}
-        _send_what_is_left(validated(RetryRequest, request), as_json=as_json)
-        return
-    decided = controlling.accept_unknown(engine(), campaign, batches or None, controlling.person())
-    _answer(decided, as_json=as_json)
-
-
-def _send_what_is_left(request: "RetryRequest", *, as_json: bool) -> None:
-    from messaging.campaign.retrying import check_retry
-    from messaging.storage.engine import engine
-
-    check_retry(engine(), request)
-    reach_prefect()
-    from flows.retry_campaign import retry_campaign
-    from messaging.reports.watching import with_progress
-
-    finish(request.campaign, with_progress(request.campaign, retry_campaign(request)), as_json=as_json)
-
-
-def _answer(controlled: "Controlled", *, as_json: bool) -> None:
-    answer(controlled, lambda controlled: console.show(controlled.said), as_json=as_json)
+    said = [f"campaign {spec.name!r} is kept as number {report.campaign_id}", *scheduling.in_words(spec)]
+    if spec.approval:
+        said.append(f"nothing is sent before it is approved: outflow approve {spec.name!r}")
+    if as_json:
+        due_at = scheduling.due_at(spec)
+        due = {"due_at": due_at.isoformat() if due_at else None, "said": "; ".join(said)}
+        console.show_json({**console.campaign_json(report), **due})
+    else:
+        console.show("; ".join(said))
+    say_who_starts()
 
 
 def status(
     campaign: Annotated[str | None, typer.Argument(metavar="CAMPAIGN", help="Only this campaign.")] = None,
     *,
+    history: Annotated[
+        bool, typer.Option("--history", help="Every change of the campaign: when, by whom, and why.")
+    ] = False,
     accounts: Annotated[
         bool, typer.Option("--accounts", help="How the accounts are, instead of campaigns.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show where campaigns stand, or how the accounts are."""
+    """Show where campaigns stand, what became of one, or how the accounts are."""
+    if history:
+        if campaign is None or accounts:
+            raise typer.BadParameter("--history is of one campaign: name it", param_hint="CAMPAIGN")
+        _history(campaign, as_json=as_json)
+        return
     if accounts:
         if campaign is not None:
             raise typer.BadParameter("choose a campaign or --accounts", param_hint="CAMPAIGN")
@@ -261,6 +235,14 @@ def status(
         console.show_status(reports)
     else:
         console.show("there is no campaign yet: outflow send CAMPAIGN.yaml")
+
+
+def _history(campaign: str, *, as_json: bool) -> None:
+    from messaging.campaign.finding import campaign_named
+    from messaging.reports.histories import campaign_history, show_history
+    from messaging.storage.engine import engine
+
+    answer(campaign_history(engine(), campaign_named(engine(), campaign).id), show_history, as_json=as_json)
 
 
 def _account_statuses(*, as_json: bool) -> None:

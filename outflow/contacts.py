@@ -1,4 +1,4 @@
-"""Contacts: files into an audience, what an import would say of them, people in pasted text."""
+"""Contacts: files into an audience, people in pasted text."""
 
 import sys
 from dataclasses import dataclass, field
@@ -118,7 +118,7 @@ def import_command(  # noqa: PLR0913, PLR0917 - one argument per option
     requests = [  # before Prefect is started, which takes seconds
         validated(
             ImportRequest,
-            asked | {"files": [file]} | _reading(file, region, columns, mapping_file, encoding, sheet),
+            asked | {"files": [file]} | reading(file, region, columns, mapping_file, encoding, sheet),
         )
         for file in find_files(files)
     ]
@@ -152,47 +152,6 @@ def import_command(  # noqa: PLR0913, PLR0917 - one argument per option
         sys.exit(1)
 
 
-def verify(  # noqa: PLR0913, PLR0917 - one argument per option
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE|ADDRESS…", help="Files as for import, or e-mail addresses.")
-    ],
-    region: Region = None,
-    columns: ColumnMap = None,
-    mapping_file: MappingFile = None,
-    encoding: Encoding = None,
-    sheet: SheetName = None,
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Say what an import would take and refuse, and why; nothing is written. No server is asked."""
-    from messaging.audience.sources import fetched, find_files
-    from messaging.audience.verifying import verify_addresses, verify_file
-    from messaging.reports.imports import show_addresses, show_verification
-    from schemas.contacts import ImportOptions
-
-    given = [file for file in files if "@" in file and not Path(file).exists()]
-    addresses = verify_addresses(given) if given else []
-    verified = []
-    for file in find_files([file for file in files if file not in given]):
-        read = _reading(file, region, columns, mapping_file, encoding, sheet)
-        options = validated(ImportOptions, {"audience": "-"} | read)
-        with fetched(file) as path:
-            verified.append(verify_file(path, options))
-    if as_json:
-        console.show_json(
-            {
-                "addresses": [one.model_dump(mode="json") for one in addresses],
-                "files": [one.model_dump(mode="json") for one in verified],
-            }
-        )
-    else:
-        show_addresses(addresses)
-        for one in verified:
-            show_verification(one)
-    if any(one.refused for one in verified) or any(one.reason for one in addresses):
-        sys.exit(1)
-
-
 def parse(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Text; without it, stdin.")] = None,
     region: Region = None,
@@ -216,7 +175,7 @@ def parse(
         console.say(f"{len(people):,} found")
 
 
-def _reading(  # noqa: PLR0913, PLR0917 - the options that two commands share
+def reading(  # noqa: PLR0913, PLR0917 - the options that two commands share
     file: str,
     region: str | None,
     columns: list[str] | None,

@@ -1,5 +1,6 @@
-"""This machine: the demo, what must exist, the server and the worker, what is wrong."""
+"""This machine: the demo, what must exist, all that runs on it, what is wrong."""
 
+import asyncio
 import os
 import sys
 import time
@@ -8,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from messaging.errors import MessagingError
 from messaging.reports import console
 from outflow.running import AsJson, reach_prefect, run
 
@@ -50,48 +50,81 @@ def demo(
     )
 
 
-def init(*, as_json: AsJson = False) -> None:
+def init(
+    *,
+    restored: Annotated[
+        bool,
+        typer.Option(
+            "--restored",
+            help="The ledger's database was restored from a copy, and the one it is a copy of is gone: send "
+            "from here.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Make what must exist: database schema, block types, work pool, deployments. Safe to repeat."""
+    done = [_take_over()] if restored else []
     reach_prefect()
     from deployments.bootstrap import bootstrap
 
-    async def steps() -> list[str]:
-        done = []
+    async def steps() -> None:
         async for step in bootstrap():
             console.say(step)
             done.append(step)
-        return done
 
-    done = run(steps())
+    run(steps())
     if as_json:
         console.show_json({"done": done})
+
+
+def _take_over() -> str:
+    """Have the ledger be sent from where it lives now, and say so."""
+    from messaging.storage import installation
+    from messaging.storage.engine import engine
+    from messaging.storage.failing import database_errors
+
+    with database_errors(), engine().begin() as connection:
+        installation.note(connection)
+    said = "the ledger is sent from here from now on"
+    console.say(said)
+    return said
 
 
 def up(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of Prefect's UI and API.")] = 4200,
+    web_port: Annotated[int, typer.Option(help="Port of the web app: unsubscribe, opens, clicks.")] = 8422,
+    workers: Annotated[int, typer.Option(min=1, help="How many worker processes to run.")] = 1,
 ) -> None:
-    """Run the Prefect server and a worker in the foreground, until Ctrl-C."""
+    """Run the Prefect server, workers and the web app in the foreground, until Ctrl-C.
+
+    One that dies is started again.
+    """
     from deployments import serving
     from messaging.settings import settings
 
     async def serve() -> None:
         console.say("starting the Prefect server (a first start takes some 15 seconds)")
-        async with serving.server(settings().home, host, port) as api_url:
-            os.environ["PREFECT_API_URL"] = api_url
+        api_url = serving.api_url(host, port)
+        os.environ["PREFECT_API_URL"] = api_url  # Prefect reads it when it is imported, which may be now
+        async with serving.server(settings(), host, port, console.say) as server:
             from deployments.bootstrap import WORK_POOL, bootstrap
 
             async for step in bootstrap():
                 console.say(step)
-            async with serving.worker(WORK_POOL) as worker:
+            async with (
+                serving.web_app(host, web_port, console.say) as (web_url, web),
+                serving.workers(WORK_POOL, workers, console.say) as running,
+            ):
+                count = "A worker is" if workers == 1 else f"{workers} workers are"
                 console.show(
                     f"Prefect UI  http://{host}:{port}\n"
                     f"Prefect API {api_url}  (outflow finds it by itself; for prefect: "
                     f"export PREFECT_API_URL={api_url})\n"
-                    "A worker is running. Ctrl-C stops all."
+                    f"Web app     {web_url}  (links in mails lead to {settings().public_url})\n"
+                    f"{count} running. Ctrl-C stops all."
                 )
-                await worker.wait()
-                raise MessagingError("the worker stopped by itself: `outflow --verbose up` shows why")
+                await asyncio.gather(*(process.given_up() for process in (server, web, *running)))
 
     run(serve())
 

@@ -1,6 +1,7 @@
 """Linking WhatsApp accounts of phones."""
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,6 +34,27 @@ def pair(
         console.show(f"{reference} is linked and ready")
 
 
+def groups(
+    name: Annotated[
+        str, typer.Argument(help="The account's name, as in shop for whatsapp-web-account/shop.")
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List the groups that a linked WhatsApp Web account is in, as a campaign names them."""
+    reach_prefect()
+    from tasks.pairing import groups_of
+
+    found = run(groups_of(f"whatsapp-web-account/{name}"), "stopped; nothing was sent")
+    if as_json:
+        console.show_json({"groups": [asdict(group) for group in found]})
+        return
+    if not found:
+        console.show("the account is in no group")
+    for group in found:
+        console.show(f"{group.address}  {group.name} ({group.members:,} members)")
+
+
 async def _show(step: "Step") -> None:
     if not step.code:
         console.say(str(step.state))
@@ -45,3 +67,4 @@ async def _show(step: "Step") -> None:
 
 whatsapp_app = typer.Typer(help="WhatsApp accounts of phones.", no_args_is_help=True)
 whatsapp_app.command("pair")(pair)
+whatsapp_app.command("groups")(groups)
