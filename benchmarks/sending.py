@@ -41,6 +41,7 @@ import psutil
 import psycopg
 from peers import tools
 from peers.people import LIST_ID, PUBLIC_URL, SENDER_ADDRESS, SENDER_NAME, people, templates
+from psycopg.sql import SQL, Identifier
 from sqlalchemy import make_url
 
 PEERS = Path(__file__).parent / "peers"
@@ -317,15 +318,15 @@ def server() -> tuple[Path, str]:
 
 
 @contextlib.contextmanager
-def empty_database() -> Iterator[str]:
+def empty_database(name: str = "benchmark") -> Iterator[str]:
     """Make a database, with nothing left to write of the ones before; yield its URL."""
     with psycopg.connect(server()[1], autocommit=True) as connection:
-        connection.execute("DROP DATABASE IF EXISTS benchmark WITH (FORCE)")
-        connection.execute("CREATE DATABASE benchmark")
+        connection.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
         connection.execute("CHECKPOINT")
-    yield make_url(server()[1]).set(database="benchmark").render_as_string(hide_password=False)
+    yield make_url(server()[1]).set(database=name).render_as_string(hide_password=False)
     with psycopg.connect(server()[1], autocommit=True) as connection:
-        connection.execute("DROP DATABASE benchmark WITH (FORCE)")
+        connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
         connection.execute("CHECKPOINT")
 
 

@@ -17,6 +17,7 @@ import psutil
 from people import SENDER, people, templates
 from sampling import Sampler
 from sqlalchemy import Engine, text
+from watching import Watch, peak_mb
 
 from schemas.campaign import CampaignSpec
 from schemas.report import CampaignReport
@@ -49,16 +50,23 @@ async def by_library(engine: Engine, job: dict) -> tuple[dict[str, Any], Campaig
     from messaging.channels.smtp import SmtpPool, SmtpSettings
     from messaging.reports.numbers import campaign_report
 
+    memory_before = peak_mb()
     started, cpu_before = time.perf_counter(), cpu_seconds()
     plan = await asyncio.to_thread(plan_campaign, engine, SPEC)
     planned, cpu = time.perf_counter(), cpu_seconds()
+    watch = Watch(engine) if job.get("ledger") else None
+    planning_mb = peak_mb() - memory_before
     settings = SmtpSettings("127.0.0.1", job["port"], security="none", connections=job["connections"])
     turns = asyncio.Semaphore(2)  # as tasks.sending.BATCHES_AT_ONCE, which would import Prefect
     postgres = postgres_cpu_seconds(job["postmaster"])
     sampler = Sampler() if job["profile"] else None
     if sampler:
         sampler.start()
-    async with SmtpPool(settings) as pool, CampaignRun(engine, plan.campaign_id, SENDER, pool) as run:
+    async with (
+        watch or contextlib.nullcontext(),
+        SmtpPool(settings) as pool,
+        CampaignRun(engine, plan.campaign_id, SENDER, pool) as run,
+    ):
 
         async def send(number: int) -> None:
             async with turns:
@@ -66,14 +74,17 @@ async def by_library(engine: Engine, job: dict) -> tuple[dict[str, Any], Campaig
 
         async for numbers in next_work(run, None):
             await asyncio.gather(*map(send, numbers))
-    report = campaign_report(engine, plan.campaign_id)
+        report = campaign_report(engine, plan.campaign_id)
+        seconds = time.perf_counter() - planned
     took: dict[str, Any] = {
-        "seconds": time.perf_counter() - planned,
+        "seconds": seconds,
         "cpu_s": cpu_seconds() - cpu,
         "before_s": planned - started,
         "before_cpu_s": cpu - cpu_before,
         "postgres_s": postgres_cpu_seconds(job["postmaster"]) - postgres,
     }
+    if watch:
+        took |= watch.figures | {"planning_mb": planning_mb}
     if sampler:
         took["profile"] = sampler.stop()
     return took, report
