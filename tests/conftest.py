@@ -23,6 +23,7 @@ def home() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="outflow-tests-"))
     folder.chmod(0o755)
     os.environ["OUTFLOW_HOME"] = str(folder)
+    os.environ["OUTFLOW_SPAMASSASSIN"] = ""  # it takes seconds of each launch; its own tests ask it
     # Registered before the server starts, hence run after the server was stopped.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -28,6 +28,7 @@ def outflow_account(tmp_path: Path, database_url: str, ledger: Engine) -> Run:
     (tmp_path / "prefect.py").write_text("raise AssertionError('Prefect was imported')")
     surroundings = {
         "OUTFLOW_DATABASE_URL": database_url,
+        "OUTFLOW_HOME": str(tmp_path),  # where no server has ever run
         "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}",
     }
 
@@ -65,6 +66,7 @@ def test_limits_are_set_one_by_one_shown_lifted_and_cleared(limit: Run):
         "rate": None,
         "per_day": 50000,
         "domains": {"gmail.com": "20/s"},
+        "runs": None,
         "provider": nothing,
     }
 
@@ -92,6 +94,7 @@ def test_what_the_provider_allows_is_shown_and_stays_when_a_person_clears(limit:
             [ACCOUNT, "--domain", "gmail=5/s"],
             "'gmail' is not a domain: write DOMAIN=RATE, as in gmail.com=20/s",
         ),
+        ([ACCOUNT, "--runs", "0"], "runs: '0' is not a number of runs: write one such as 1, or none"),
         ([ACCOUNT, "--domain", "gmail.com=5"], "gmail.com: '5' is not a rate"),
     ],
 )

@@ -3,15 +3,17 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
 
-from messaging.campaign.planning import plan_campaign
+from messaging.campaign.planning import keep_campaign, plan_campaign
 from messaging.storage import campaigns, throttles
 from messaging.storage.limits import domain_key
 from messaging.storage.throttles import Asked
@@ -147,6 +149,9 @@ def test_at_a_terminal_yes_asks_nothing(outflow: Run, terminal):
         (["pause", "spring-offer", "--because", "a@b.org"], "may not hold addresses"),
         (["pace", "spring-offer", "--rate", "fast"], "rate: 'fast' is not a rate"),
         (["resolve", "spring-offer", "--as", "resend", "--batch", "7"], "has no batch 7: it has 1 to 1"),
+        (["retry", "spring-offer", "--limit", "5"], "limit is of those sent to again: choose states too"),
+        (["resume", "spring-offer", "--because", "a@b.org"], "may not hold addresses"),
+        (["status", "autumn", "--history"], "there is no campaign 'autumn'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -188,6 +193,7 @@ def test_what_has_ended_gets_a_sentence(outflow: Run, ledger: Engine, arguments:
         ["pace", "spring-offer"],
         ["pace", "spring-offer", "--rate", "5/s", "--free"],
         ["resolve", "spring-offer", "--as", "rejected"],
+        ["status", "--history"],
     ],
     ids=" ".join,
 )
@@ -196,6 +202,48 @@ def test_wrong_use_exits_with_2(outflow: Run, arguments: list[str]):
 
     assert done.returncode == 2
     assert "Usage: outflow" in done.stderr
+
+
+def test_every_change_is_told_with_when_who_and_why(outflow: Run):
+    outflow("pause", "spring-offer", "--because", "a wrong price")
+    outflow("pace", "spring-offer", "--rate", "50/s", "--because", "the relay is slow")
+    outflow("cancel", "spring-offer", "--because", "sold [out]")
+
+    told = said(outflow("status", "spring-offer", "--history", "--json"))
+    shown = outflow("status", "spring-offer", "--history").stdout
+
+    assert (told["campaign"], told["number"], told["state"]) == ("spring-offer", 1, "cancelled")
+    assert [(change["state"], change["said"]) for change in told["changes"]] == [
+        ("running", "started"),
+        ("paused", "paused: a wrong price"),
+        ("paused", "pace: at most 50/s: the relay is slow"),
+        ("cancelled", "cancelled: sold [out]"),
+    ]
+    assert {" on " in change["who"] for change in told["changes"][1:]} == {True}
+    times = [datetime.fromisoformat(change["at"]) for change in told["changes"]]
+    assert times == sorted(times)
+    assert {at.tzinfo is None for at in times} == {False}
+    assert "Campaign 'spring-offer' is cancelled." in shown
+    lines = [line for line in shown.splitlines() if re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+ ", line)]
+    assert len(lines) == 4
+    assert "  paused     paused: a wrong price  (by " in lines[1]
+    assert "  cancelled  cancelled: sold [out]  (by " in lines[3]
+
+
+def test_what_waits_says_for_what_and_what_is_to_come_says_when(
+    outflow: Run, ledger: Engine, spec: CampaignSpec
+):
+    due_at = datetime(2031, 7, 1, 8, tzinfo=UTC)
+    london = spec.model_copy(update={"time_zone": "Europe/London"})
+    keep_campaign(ledger, london.model_copy(update={"name": "summer"}), due_at)
+    keep_campaign(ledger, london.model_copy(update={"name": "big one", "approval": True}), due_at)
+
+    shown = outflow("status").stdout
+    figures = said(outflow("status", "summer", "--json"))
+
+    assert "summer starts at Tue 2031-07-01 09:00 BST" in shown
+    assert "big one waits for approval, and starts at Tue 2031-07-01 09:00 BST then: outflow approve" in shown
+    assert (figures["state"], datetime.fromisoformat(figures["due_at"])) == ("scheduled", due_at)
 
 
 def test_what_slows_a_campaign_down_and_who_waits_is_said_until_when_and_why(outflow: Run, ledger: Engine):

@@ -1,6 +1,7 @@
 """The rules of the house: what runs loads, what a person reads is described, what is locked fits."""
 
 import importlib
+import inspect
 import pickle
 import re
 import subprocess
@@ -18,6 +19,9 @@ from prefect.utilities.callables import parameter_schema
 from messaging import errors
 from schemas.campaign import CampaignSpec, RetryRequest, SendRequest
 from schemas.contacts import ImportRequest
+from schemas.controlling import CancelRequest, LimitRequest, PaceRequest, PauseRequest, ResolveRequest
+from schemas.feedback import BouncesRequest, EventsRequest
+from schemas.schedule import ScheduleSpec
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["outflow", "deployments", "flows", "tasks", "blocks", "messaging", "schemas"]
@@ -38,9 +42,9 @@ def all_errors(base: type = errors.MessagingError) -> list[type]:
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
 def test_every_deployment_loads_has_a_form_and_says_what_it_does(deployment: dict):
-    schema = parameter_schema(load_flow_from_entrypoint(deployment["entrypoint"]))
+    flow = load_flow_from_entrypoint(deployment["entrypoint"])
 
-    assert schema.properties
+    assert set(parameter_schema(flow).properties) == set(inspect.signature(flow.fn).parameters)
     assert deployment["description"].strip().endswith(".")
 
 
@@ -57,7 +61,23 @@ def test_every_error_pickles_with_its_text(kind: type):
     assert (type(after), str(after)) == (kind, str(before))
 
 
-@pytest.mark.parametrize("model", [CampaignSpec, ImportRequest, RetryRequest, SendRequest])
+@pytest.mark.parametrize(
+    "model",
+    [
+        BouncesRequest,
+        CampaignSpec,
+        CancelRequest,
+        EventsRequest,
+        ImportRequest,
+        LimitRequest,
+        PaceRequest,
+        PauseRequest,
+        ResolveRequest,
+        RetryRequest,
+        ScheduleSpec,
+        SendRequest,
+    ],
+)
 def test_every_field_of_a_form_is_described(model: type):
     assert {name for name, field in model.model_fields.items() if not field.description} == set()
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 import blocks
 from blocks import SmtpAccount
@@ -36,7 +36,7 @@ def test_every_field_is_described_in_a_sentence(kind: type):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_names_its_slug(kind: type):
     assert kind.get_block_type_slug() == kind._block_type_slug  # noqa: SLF001 - chosen, not derived: references hold it
-    assert kind.get_block_type_slug().endswith("-account")
+    assert kind.get_block_type_slug().endswith(("-account", "-mailbox", "-queue", "-target"))
 
 
 def test_its_password_shows_nowhere():
@@ -45,6 +45,23 @@ def test_its_password_shows_nowhere():
     shown = [repr(saved), str(saved), saved.model_dump_json(), json.dumps(saved.model_dump(mode="json"))]
     assert not any(PASSWORD in text for text in shown)
     assert PASSWORD not in repr(saved._settings())  # noqa: SLF001 - what would stand in a traceback
+
+
+@pytest.mark.parametrize("given", ["", None, " "])
+def test_without_a_return_path_bounces_go_to_the_sender(given: str | None):
+    assert account().bounce_address == account(return_path=given).bounce_address == ""
+
+
+def test_a_return_path_is_where_bounces_go():
+    assert account(return_path=" bounces@shop.example.org ").bounce_address == "bounces@shop.example.org"
+
+
+@pytest.mark.parametrize(
+    "bad", ["bounces", "Shop <bounces@shop.example.org>", f"{'b' * 32}@shop.example.org"]
+)
+def test_a_return_path_that_no_message_could_add_to_is_refused_with_a_sentence(bad: str):
+    with pytest.raises(ValidationError, match="return_path must"):
+        account(return_path=bad)
 
 
 async def test_verifying_says_what_was_met_and_sends_nothing():

@@ -17,13 +17,14 @@ import psutil
 import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 
 from messaging import sandbox
+from messaging.storage import embedded
 from tests.faults import sink as smtp_sink
 
 OUTFLOW = str(Path(sys.executable).with_name("outflow"))
-START_SECONDS = 180
+START_SECONDS = 600
 
 Command = Callable[..., SimpleNamespace]
 Begin = Callable[..., "subprocess.Popen[str]"]
@@ -40,29 +41,41 @@ pacing:
 """
 
 
-def surrounded(home: Path, database_url: str, prefect_home: Path) -> dict[str, str]:
+def surrounded(home: Path, prefect_home: Path) -> dict[str, str]:
     """Return the environment of an installation that nobody has used yet."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    kept.pop("OUTFLOW_DATABASE_URL", None)
     return kept | {
         "OUTFLOW_HOME": str(home),
-        "OUTFLOW_DATABASE_URL": database_url,
         "PREFECT_HOME": str(prefect_home),
         "PREFECT_WORKER_QUERY_SECONDS": "1",
     }
 
 
+def another(home: Path, database_url: str, folder: Path) -> dict[str, str]:
+    """Return the environment of one more installation on the same ledger, with a Prefect of its own."""
+    url = make_url(embedded.database(home, f"prefect-{folder.name}")).set(drivername="postgresql+asyncpg")
+    return surrounded(folder, folder) | {
+        "OUTFLOW_DATABASE_URL": database_url,
+        "PREFECT_API_DATABASE_CONNECTION_URL": url.render_as_string(hide_password=False),
+    }
+
+
 @contextlib.contextmanager
-def installed(environment: dict[str, str]) -> Iterator[SimpleNamespace]:
-    """Run `outflow up` until the end of the block, or until somebody else stops it."""
+def installed(environment: dict[str, str], *options: str) -> Iterator[SimpleNamespace]:
+    """Run `outflow up` with these options until the end of the block, or until somebody else stops it."""
     port = smtp_sink.free_port()
     said = Path(environment["PREFECT_HOME"]) / "up.log"
     with said.open("w") as log:
         up = subprocess.Popen(
-            [OUTFLOW, "up", "--port", str(port)], env=environment, stdout=log, stderr=subprocess.STDOUT
+            [OUTFLOW, "up", "--port", str(port), "--web-port", str(smtp_sink.free_port()), *options],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
     try:
         deadline = time.monotonic() + START_SECONDS
-        while "A worker is running" not in said.read_text():
+        while "Ctrl-C stops all" not in said.read_text():
             assert up.poll() is None, said.read_text()
             assert time.monotonic() < deadline, said.read_text()
             time.sleep(0.3)
@@ -75,10 +88,8 @@ def installed(environment: dict[str, str]) -> Iterator[SimpleNamespace]:
 
 
 @pytest.fixture(scope="session")
-def installation(
-    home: Path, database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SimpleNamespace]:
-    with installed(surrounded(home, database_url, tmp_path_factory.mktemp("prefect"))) as running:
+def installation(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    with installed(surrounded(home, tmp_path_factory.mktemp("prefect"))) as running:
         yield running
 
 
@@ -219,3 +230,14 @@ async def finished(client: PrefectClient, run: FlowRun) -> FlowRun:
             return run
         await asyncio.sleep(0.5)
     pytest.fail(f"{run.name} did not end: {run.state}")
+
+
+async def run_deployed(client: PrefectClient, deployment: str, parameters: dict[str, object]) -> FlowRun:
+    """Have a deployment run with these parameters, and wait for its end.
+
+    Named as the flow, or as flow/deployment.
+    """
+    name = deployment if "/" in deployment else f"{deployment}/{deployment}"
+    found = await client.read_deployment_by_name(name)
+    run = await client.create_flow_run_from_deployment(found.id, parameters=parameters)
+    return await finished(client, run)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
@@ -13,18 +14,12 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.states import Cancelling
 from sqlalchemy import Engine, text
 
-from tests.deployments.conftest import finished
+from deployments.bootstrap import ROOT
+from tests.deployments.conftest import finished, run_deployed
 from tests.faults.crowds import crowd, held, judged, states
 from tests.faults.sink import Sink
 
-DEPLOYMENTS = {
-    "import-contacts",
-    "import-new-files",
-    "launch-campaign",
-    "pair-whatsapp",
-    "retry-campaign",
-    "send-batches",
-}
+DEPLOYMENTS = {one["name"] for one in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
 
 # Prefect's client leaves sockets to the garbage collector when a loop ends.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -36,12 +31,6 @@ async def logged(client: PrefectClient, start: str) -> bool:
             return True
         await asyncio.sleep(0.5)
     return False
-
-
-async def run_deployed(client: PrefectClient, name: str, parameters: dict):
-    deployment = await client.read_deployment_by_name(f"{name}/{name}")
-    run = await client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
-    return await finished(client, run)
 
 
 async def test_the_server_inserts_runs_for_a_schedule(prefect: PrefectClient):
@@ -58,6 +47,12 @@ async def test_the_server_inserts_runs_for_a_schedule(prefect: PrefectClient):
         assert {run.state.name for run in runs} == {"Scheduled"}
     finally:
         await prefect.delete_deployment_schedule(deployment.id, schedule.id)
+
+
+def test_the_readme_says_of_each_deployment_who_starts_it():
+    readme = (ROOT / "deployments" / "README.md").read_text()
+
+    assert [name for name in DEPLOYMENTS if f"`{name}`" not in readme] == []
 
 
 async def test_making_everything_again_changes_nothing(prefect: PrefectClient, outflow):
@@ -86,6 +81,9 @@ async def test_cancelled_in_prefect_a_campaign_stops_with_every_answer_heard(
     assert set(counts) == {"accepted", "queued"}
     assert counts["accepted"] < 1000
     assert held(ledger) == 0  # given back, so that a retry need not wait
+    with ledger.begin() as connection:
+        state, reason = connection.execute(text("SELECT state, state_reason FROM campaigns")).one()
+    assert (state, reason) == ("paused", "flow run launch-faults was cancelled in Prefect")
 
 
 async def test_a_worker_runs_a_campaign_from_the_file_to_the_report(

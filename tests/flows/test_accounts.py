@@ -19,7 +19,7 @@ from flows.launch_campaign import launch_campaign
 from messaging.errors import InputError
 from messaging.storage import limits
 from messaging.storage.limits import Limit
-from schemas.accounts import CHANNELS, SECRETS
+from schemas.accounts import CHANNELS, SECRETS, SOURCES
 from schemas.accounts import KINDS as WORDS
 from schemas.campaign import CampaignSpec
 from tasks.accounts import KINDS, add_account, list_accounts, load_account, remove_account
@@ -40,9 +40,9 @@ def secrets(annotation: Any) -> Iterator[type]:
 
 
 def test_every_kind_that_prefect_registers_can_be_made_and_sends_on_a_channel():
-    assert set(KINDS.values()) == {getattr(blocks, name) for name in blocks.__all__}
+    assert {*KINDS.values(), blocks.AlertTarget} == {getattr(blocks, name) for name in blocks.__all__}
     assert tuple(KINDS) == WORDS
-    assert [kind.get_block_type_slug() for kind in KINDS.values()] == list(CHANNELS)
+    assert [kind.get_block_type_slug() for kind in KINDS.values()] == [*CHANNELS, *SOURCES]
 
 
 def test_every_secret_of_every_kind_is_refused_on_the_command_line():

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 
@@ -164,3 +165,16 @@ async def test_an_account_that_cannot_go_on_pauses_the_campaign_and_the_report_s
     assert report.data.startswith("# Campaign spring-offer: paused")
     assert "**Paused because**" in report.data
     assert "`outflow resume spring-offer`" in report.data
+
+
+async def test_the_accounts_return_path_goes_into_the_envelope(audience, spec: CampaignSpec, account):
+    audience(*READERS)
+    smtp = ScriptedSmtp()
+    async with smtp.running():
+        await account(smtp.port, return_path="bounces@shop.example.org")
+        report = await launch_campaign(spec)
+
+    assert report.totals == Totals(accepted=len(READERS))
+    senders = {one.mail_from for one in smtp.stored}
+    assert len(senders) == len(READERS)
+    assert all(re.fullmatch(r"bounces\+[0-9a-f]{32}@shop\.example\.org", sender) for sender in senders)

@@ -18,7 +18,7 @@ from blocks.whatsapp_web_account import WhatsAppWebAccount
 from flows.pair_whatsapp import pair_whatsapp
 from messaging.channels import whatsapp_web
 from messaging.errors import AccountError, InputError
-from outflow.whatsapp import pair
+from outflow.whatsapp import groups, pair
 from tasks.pairing import NOTHING
 from tests.fakes.whatsapp_web import US, WhatsAppWeb
 from tests.messaging.channels.whatsapp_web_provider import serving
@@ -27,6 +27,7 @@ from tests.messaging.channels.whatsapp_web_provider import serving
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 SHOP = "whatsapp-web-account/shop"
+GROUP = "120363025246125486@g.us"
 KEY = "pair-whatsapp-web-account-shop"
 PICTURE = "data:image/png"
 
@@ -154,7 +155,7 @@ def elsewhere() -> Iterator[tuple[WhatsAppWeb, asyncio.AbstractEventLoop]]:
     loop.close()
 
 
-def test_the_command_shows_the_code_in_the_terminal_and_waits_for_the_phone(
+def test_the_commands_show_the_code_in_the_terminal_and_then_the_groups(
     elsewhere, seen, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     server, loop = elsewhere
@@ -171,6 +172,17 @@ def test_the_command_shows_the_code_in_the_terminal_and_waits_for_the_phone(
     pair("shop")
     second = capsys.readouterr()
 
+    groups("shop")
+    none = capsys.readouterr().out
+    server.groups = {GROUP: ["447400123456"]}
+    groups("shop")
+    listed = capsys.readouterr().out
+    groups("shop", as_json=True)
+
+    assert none == "the account is in no group\n"
+    assert listed == f"{GROUP}  Neighbours (2 members)\n"
+    found = {"address": GROUP, "name": "Neighbours", "members": 2}
+    assert json.loads(capsys.readouterr().out) == {"groups": [found]}
     assert json.loads(first.out) == {"account": SHOP, "state": "ready"}
     assert "Linked devices" in first.err
     assert "▄" in first.err

@@ -142,7 +142,7 @@ async def test_one_failed_batch_neither_cuts_the_others_short_nor_the_report(
     assert received() == dict.fromkeys(READERS[2:], 1)
     report = await artifact(f"campaign-{plan.campaign_id}")
     assert "**4 of 6** recipients accepted" in report.data
-    assert "`outflow retry spring-offer`" in report.data
+    assert "`outflow resume spring-offer`" in report.data  # what nobody foresaw pauses it
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from schemas.limits import AccountLimits, AllowedByProvider
         ({"rate": "14/s"}, "14/s"),
         ({"per_day": 50_000}, "50,000 a day"),
         ({"rate": "14/s", "per_day": 50_000}, "14/s and 50,000 a day"),
-        ({"portfolio": "Shop", "portfolio_per_day": 250}, "250 a day in portfolio Shop"),
+        ({"portfolio": "Shop", "portfolio_per_day": 250}, "250 people a day in portfolio Shop"),
         (
             {"rate": "80/s", "per_day": 500, "portfolio": "Shop", "portfolio_per_day": 250},
-            "80/s, 500 a day and 250 a day in portfolio Shop",
+            "80/s, 500 a day and 250 people a day in portfolio Shop",
         ),
     ],
 )

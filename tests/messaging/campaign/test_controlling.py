@@ -57,7 +57,7 @@ def decided(report: CampaignReport) -> list[tuple[str, str]]:
 
 async def look(run: CampaignRun) -> list[int]:
     """Ask once, as a sender does, what can be sent now; nothing: it is over."""
-    return await anext(next_work(run, None), [])
+    return list(await anext(next_work(run, None), {}))
 
 
 @pytest.mark.usefixtures("plan")

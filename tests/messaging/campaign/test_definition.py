@@ -7,8 +7,9 @@ from uuid import UUID
 import pytest
 
 from messaging.campaign.definition import load_campaign, read_attachments, resolve_templates
+from messaging.campaign.links import NOBODYS_KEY
 from messaging.campaign.renderers import renderer_for
-from messaging.campaign.rendering import Recipient
+from messaging.campaign.rendering import Letterhead, Recipient
 from messaging.campaign.templates import check_fields, compile_templates
 from messaging.errors import InputError
 from schemas.campaign import MAX_ATTACHED_SIZE, MAX_TEMPLATE_SIZE, CampaignSpec
@@ -50,7 +51,8 @@ def test_the_examples_for_whatsapp_fit_the_example_contacts_too(name: str):
     to = Recipient(UUID(int=1), "+447400000001", None, None, {})
 
     check_fields(compile_templates(spec), ["City", "Plan", "Joined", "Notes"])
-    assert json.loads(renderer_for(spec.account, spec, 1, "").render(to).content)["type"] == name
+    renderer = renderer_for(spec.account, spec, 1, Letterhead("", NOBODYS_KEY))
+    assert json.loads(renderer.render(to).content)["type"] == name
 
 
 def test_templates_come_from_files_beside_the_campaign(campaign, tmp_path: Path):
@@ -147,9 +149,9 @@ def test_what_cannot_be_used_is_named(campaign, tmp_path: Path, lines: list[str]
 
 
 def test_a_misspelt_field_is_named_before_the_field_it_leaves_missing(campaign):
-    problem = problem_with(campaign("audiense: customers", "text: Hi", audience=""))
+    problem = problem_with(campaign("acount: smtp-account/demo", "text: Hi", account=""))
 
-    assert problem == "campaign.yaml: unknown field 'audiense'; did you mean 'audience'? (and 1 more)"
+    assert problem == "campaign.yaml: unknown field 'acount'; did you mean 'account'? (and 1 more)"
 
 
 @pytest.mark.parametrize(

@@ -103,9 +103,7 @@ def rows(ledger: Engine, statement: str) -> list[tuple]:
         return [tuple(row) for row in connection.execute(text(statement))]
 
 
-EVENTS = (
-    "SELECT attempt_id, kind, source, details FROM events WHERE attempt_id IS NOT NULL ORDER BY attempt_id"
-)
+EVENTS = "SELECT attempt_id, kind, source, details FROM events WHERE kind = 'fell_back' ORDER BY attempt_id"
 GONE = """
     INSERT INTO suppressions (channel, address_key, reason, source) VALUES (:channel, :key, 'manual', 'test')
 """

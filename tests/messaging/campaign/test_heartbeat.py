@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from messaging.campaign.heartbeat import Heartbeat
+from messaging.campaign.planning import plan_campaign
 from messaging.campaign.sending import CampaignRun, send_batch
 from messaging.channels.base import Quota
 from messaging.channels.smtp import SmtpPool, SmtpSettings
@@ -128,18 +129,7 @@ async def test_a_ledger_that_is_away_disturbs_nobody(ledger: Engine, state, capl
 def campaign_id(ledger: Engine, audience, spec: CampaignSpec) -> int:
     """A campaign of one recipient."""
     audience("ada@example.org")
-    with ledger.begin() as connection:
-        [audience_id] = connection.execute(text("SELECT id FROM audiences")).one()
-        number = campaigns.add(connection, spec, audience_id)
-        connection.execute(
-            text("""
-                WITH b AS (INSERT INTO batches (campaign_id, number) VALUES (:campaign, 1) RETURNING id)
-                INSERT INTO attempts (campaign_id, batch_id, contact_id, address_key, address, state)
-                SELECT :campaign, b.id, c.id, c.email_key, c.email, 'queued' FROM b, contacts c
-            """),
-            {"campaign": number},
-        )
-    return number
+    return plan_campaign(ledger, spec).campaign_id
 
 
 async def test_a_run_says_how_its_account_is_while_it_sends_and_that_it_left(

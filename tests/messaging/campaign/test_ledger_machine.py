@@ -26,7 +26,7 @@ from messaging.storage import attempts, batches, campaigns, plans
 from messaging.storage.attempts import Answer, Mark
 from messaging.storage.batches import Lease
 from messaging.storage.tables import metadata
-from schemas.campaign import CampaignSpec
+from schemas.campaign import CampaignSpec, RetryRequest
 from schemas.states import AttemptState
 
 PEOPLE = 6
@@ -91,6 +91,7 @@ class Sending(RuleBasedStateMachine):
         with self.engine.begin() as connection:
             if campaigns.add(connection, self.spec, 1) is not None:
                 plans.plan(connection, 1, PER_BATCH, 200)
+                campaigns.start(connection, campaigns.lock(connection, 1), "ada")
             elif self.state in {"running", "paused"}:  # else planning refuses, or leaves it
                 campaigns.resume(connection, campaigns.lock(connection, 1), self.spec, "ada")
                 self.state = "running"
@@ -235,7 +236,7 @@ class Sending(RuleBasedStateMachine):
     def requeue(self, states: list[str]) -> None:
         before = self.states()
         with self.engine.begin() as connection:
-            attempts.requeue(connection, 1, [AttemptState(state) for state in states], None, "ada")
+            attempts.requeue(connection, 1, RetryRequest(campaign="faults", states=states), "ada")
         after = self.states()
         for person in before:
             if after[person] == "queued" != before[person]:

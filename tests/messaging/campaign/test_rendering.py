@@ -14,12 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from messaging.campaign.email_rendering import EmailRenderer
-from messaging.campaign.rendering import Recipient, RenderError
+from messaging.campaign.rendering import Letterhead, Recipient, RenderError
 from messaging.campaign.skeleton import Attachment
 from messaging.errors import InputError
+from messaging.tokens import LinkKey, Purpose, read
 from schemas.campaign import CampaignSpec
 
 TOKEN = UUID("0190a3c4-5b6d-7e8f-9012-3456789abcde")
+KEY = LinkKey(7, bytes(range(32)))
+SHOP = Letterhead("news@example.org", KEY)
 
 
 def spec(**changes: object) -> CampaignSpec:
@@ -35,9 +38,12 @@ def recipient(**changes: object) -> Recipient:
 
 
 def renderer(
-    sender: str = "Shop <news@example.org>", url: str = "https://shop.example.org", **changes: object
+    sender: str = "Shop <news@example.org>",
+    url: str = "https://shop.example.org",
+    return_path: str = "",
+    **changes: object,
 ):
-    return EmailRenderer(spec(**changes), 18, sender, url)
+    return EmailRenderer(spec(**changes), 18, Letterhead(sender, KEY, return_path), url)
 
 
 def parsed(content: bytes) -> EmailMessage:
@@ -72,7 +78,8 @@ def test_list_unsubscribe_and_message_id_are_plain_whatever_their_length(length:
 
     rendered = renderer(url=url, sender=f"news@{'a' * 60}.{'b' * 60}.example.org").render(recipient())
 
-    assert f"\r\nList-Unsubscribe: <{url.rstrip('/')}/u/{TOKEN}>\r\n".encode() in rendered.content
+    link = re.search(rb"\r\nList-Unsubscribe: <(.*)>\r\n", rendered.content)[1].decode()
+    assert read({7: KEY.key}, Purpose.UNSUBSCRIBE, link.removeprefix(f"{url.rstrip('/')}/u/")) == TOKEN
     assert b"\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" in rendered.content
     assert f"\r\nMessage-ID: {rendered.message_id}\r\n".encode() in rendered.content
     assert all(len(line) <= 998 for line in rendered.content.split(b"\r\n"))
@@ -90,7 +97,7 @@ def test_the_headers_say_who_writes_to_whom_about_what():
     assert message["Message-ID"] == rendered.message_id
     assert re.fullmatch(r"<[0-9a-f]{32}\.18@example\.org>", rendered.message_id)
     assert parsedate_to_datetime(message["Date"]).utcoffset().total_seconds() == 0
-    assert RENDERER.envelope_sender == "news@example.org"
+    assert rendered.envelope_sender == "news@example.org"
 
 
 def test_each_recipient_has_a_message_id_and_keeps_it_over_tries():
@@ -129,6 +136,38 @@ def test_a_sender_or_reply_to_that_is_no_address_is_refused(bad: str):
     if bad:
         with pytest.raises(InputError, match="reply_to"):
             renderer(reply_to=bad)
+
+
+def test_with_a_return_path_each_message_has_a_bounce_address_of_its_own():
+    made = renderer(return_path="bounces@shop.example.org")
+
+    tokens = [uuid4() for _ in range(20)]
+    senders = [made.render(recipient(token=token)).envelope_sender for token in tokens]
+    assert senders == [f"bounces+{token.hex}@shop.example.org" for token in tokens]
+    assert parsed(made.render(recipient()).content)["From"] == "Shop <news@example.org>"
+
+
+@pytest.mark.parametrize(
+    ("return_path", "problem"),
+    [
+        ("shop", "return_path must be an address"),
+        ("Shop <bounces@example.org>", "an address alone"),
+        ('"a b"@example.org', "must be an address"),
+        ("jörg@example.org", "must be ASCII"),
+        (f"{'b' * 32}@example.org", "at most 31 characters before the @"),
+        (f"b@{'d.' * 115}org", "221 in all"),
+        ("b@example.org\r\nRCPT TO:<eve@example.org>", "must be an address"),
+    ],
+)
+def test_a_return_path_that_leaves_no_room_for_the_token_is_refused(return_path: str, problem: str):
+    with pytest.raises(InputError, match=problem):
+        renderer(return_path=return_path)
+
+
+def test_the_longest_return_path_makes_a_local_part_of_64_characters():
+    rendered = renderer(return_path=f"{'b' * 31}@example.org").render(recipient())
+
+    assert len(rendered.envelope_sender.partition("@")[0]) == 64
 
 
 @pytest.mark.parametrize(
@@ -273,9 +312,7 @@ def test_short_plain_lines_stay_as_they_are(text: str, encoding: str):
 def test_no_value_can_end_a_part():
     end = "\r\n--=_alternative--\r\n--=_mixed--\r\n"
     files = (Attachment("a.txt", "text/plain", end.encode()),)
-    rendering = EmailRenderer(
-        spec(text="{{ city }}"), 18, "news@example.org", "https://shop.example.org", files
-    )
+    rendering = EmailRenderer(spec(text="{{ city }}"), 18, SHOP, "https://shop.example.org", files)
 
     content = rendering.render(recipient(attributes={"City": end})).content
 
@@ -307,12 +344,10 @@ def test_a_file_arrives_under_its_name_or_is_refused(name: str, content: bytes):
         "[/\\\\\\x00-\\x1f\\x7f-\\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", name
     ):
         with pytest.raises(InputError, match="no file name"):
-            EmailRenderer(spec(), 18, "news@example.org", "https://shop.example.org", [file])
+            EmailRenderer(spec(), 18, SHOP, "https://shop.example.org", [file])
         return
 
-    made = EmailRenderer(spec(), 18, "news@example.org", "https://shop.example.org", [file]).render(
-        recipient()
-    )
+    made = EmailRenderer(spec(), 18, SHOP, "https://shop.example.org", [file]).render(recipient())
 
     (attached,) = parsed(made.content).iter_attachments()
     assert attached.get_filename() == name
@@ -337,4 +372,4 @@ def test_a_file_arrives_under_its_name_or_is_refused(name: str, content: bytes):
 )
 def test_a_file_that_cannot_be_sent_is_refused_before_anything_is(file: Attachment, problem: str):
     with pytest.raises(InputError, match=problem):
-        EmailRenderer(spec(), 18, "news@example.org", "https://shop.example.org", [file])
+        EmailRenderer(spec(), 18, SHOP, "https://shop.example.org", [file])

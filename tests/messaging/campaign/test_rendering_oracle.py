@@ -15,13 +15,15 @@ from jinja2 import ChainableUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
 from messaging.campaign.email_rendering import EmailRenderer
-from messaging.campaign.rendering import Recipient, RenderError
+from messaging.campaign.rendering import Letterhead, Recipient, RenderError
 from messaging.campaign.skeleton import Attachment
 from messaging.fields import field_name
+from messaging.tokens import LinkKey, Purpose, sign
 from schemas.campaign import CampaignSpec
 
 TOKEN = UUID("0190a3c4-5b6d-7e8f-9012-3456789abcde")
-LINK = f"https://shop.example.org/u/{TOKEN}"
+KEY = LinkKey(1, b"k" * 32)
+LINK = f"https://shop.example.org/u/{sign(KEY, Purpose.UNSUBSCRIBE, TOKEN.bytes)}"
 SUBJECT = 'S {{ name | default("x") }} {{ city | default("y") }}'
 TEXT = """Dear {{ name | default("friend") }},
 
@@ -56,7 +58,8 @@ class Campaign:
         values = {"name": "x", "account": "smtp-account/x", "audience": "Our Customers", "subject": SUBJECT}
         self.spec = CampaignSpec(**(values | parts))
         self.files = files
-        self.renderer = EmailRenderer(self.spec, 18, sender, "https://shop.example.org", files)
+        letterhead = Letterhead(sender, KEY)
+        self.renderer = EmailRenderer(self.spec, 18, letterhead, "https://shop.example.org", files)
         shown, _, address = sender.rpartition(" ")
         self.sender = Address(shown.strip('"'), addr_spec=address.strip("<>"))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import Engine, text
 
 from messaging.campaign.planning import plan_campaign
@@ -48,6 +49,46 @@ def test_of_one_batch_only_its_rejected_are_put_back(ledger: Engine, plan: Plan,
     assert list(states().values()) == ["accepted", "rejected", "accepted", "queued", "accepted", "rejected"]
     [decision] = campaign_report(ledger, plan.campaign_id).decisions
     assert (decision.who, decision.said) == (ADA, "to be sent to again: 1 rejected in batch 2")
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_limit_bounds_who_is_put_back_and_those_planned_first_go_first(ledger: Engine, states):
+    with ledger.begin() as connection:
+        connection.execute(text("UPDATE attempts SET state = 'queued' WHERE id = 5"))
+    request = RetryRequest(campaign=NAME, states=["rejected"], limit=2)
+
+    requeued = [requeue(ledger, request, ADA) for _ in range(3)]
+
+    assert requeued == [2, 1, 0]
+    assert list(states().values()) == ["accepted", "queued", "accepted", "queued", "queued", "queued"]
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_limit_counts_all_chosen_states_together(ledger: Engine, states):
+    with ledger.begin() as connection:
+        connection.execute(text("UPDATE attempts SET state = 'unknown' WHERE id IN (1, 3)"))
+
+    requeue(ledger, RetryRequest(campaign=NAME, states=["unknown", "rejected"], limit=3), ADA)
+
+    assert list(states().values()) == ["queued"] * 3 + ["rejected", "accepted", "rejected"]
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"limit": 5}, "limit is of those sent to again: choose states too"),
+        ({"limit": -1, "states": ["rejected"]}, "greater than or equal to 0"),
+        ({"because": "ada@example.org asked"}, "may not hold addresses"),
+    ],
+    ids=["limit of nobody", "negative limit", "address"],
+)
+def test_what_cannot_be_meant_is_no_request(values: dict, sentence: str):
+    with pytest.raises(ValidationError, match=sentence):
+        RetryRequest(campaign=NAME, **values)
+
+
+def test_an_emptied_field_of_the_form_is_no_limit():
+    assert RetryRequest.model_validate({"campaign": NAME, "limit": None}).limit == 0
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 import math
 
 from messaging.campaign.clock import LedgerClock
-from messaging.campaign.shares import LEAST_RESERVED, Permits, Share
+from messaging.campaign.shares import LEAST_RESERVED, People, Permits, Share
 from messaging.storage.caps import Reserved
+from messaging.storage.reached import Answer, Reach
 
 
 def with_permits(*times: float, late: float = 0.01, own_late: float = 0.01) -> Permits:
@@ -119,3 +120,65 @@ def test_a_ledger_whose_clock_was_set_is_followed():
     clock.observe(11.0, 2001.0, 11.001)
 
     assert abs(clock.local(2001.0) - 11.0) < 0.002
+
+
+def people(*allowed: str, until: float = 100.0) -> People:
+    """Return people of whom these were asked for and allowed."""
+    found = People("portfolio:shop")
+    found.first(allowed)
+    found.asked()
+    found.hear(Answer({address: Reach(0.0, None, until) for address in allowed}), 0.0)
+    return found
+
+
+def test_whoever_is_allowed_goes_past_others_and_those_are_asked_for():
+    shop = people("bo")
+
+    assert "ada" not in shop
+    assert shop.first(["ada", "bo"]) == 1
+    assert not shop.asks  # one is as many as there were
+    shop.use("bo")
+    assert shop.first(["ada", "cy"]) is None
+    assert shop.asked() == ["ada", "cy"]
+    assert not shop.asks
+
+
+def test_whoever_was_written_to_is_not_asked_for_by_an_old_list():
+    shop = people("ada", "bo")
+    shop.use("ada")
+    assert shop.first(["bo", "ada", "cy"]) == 0  # half of them are left
+    shop.use("bo")
+
+    assert shop.asked() == ["ada", "cy"]  # who is named again has another turn
+
+
+def test_whoever_is_put_back_is_still_allowed_unless_it_is_too_late():
+    shop = people("ada", "bo", until=60.0)
+    shop.use("ada")
+    shop.use("bo")
+    shop.put_back("ada")
+    assert "ada" in shop
+
+    assert shop.expired(60.0).keys() == {"ada"}
+    shop.put_back("bo")
+    assert "bo" not in shop
+
+
+def test_whom_the_day_has_no_room_for_is_told_once_and_not_for_long():
+    shop = people()
+    shop.hear(Answer(refused={"ada", "bo"}), 10.0)
+    assert shop.refuses
+    assert shop.refused("ada")
+    assert not shop.refused("ada")
+    shop.hear(Answer(), 20.0)
+
+    assert not shop.refuses
+
+
+def test_the_more_were_written_to_the_more_are_wanted():
+    shop = people(*map(str, range(LEAST_RESERVED)))
+    assert 0 < shop.wanted < LEAST_RESERVED  # some of those may be nobody's turn any more
+    for number in range(LEAST_RESERVED):
+        shop.use(str(number))
+
+    assert shop.wanted == 3 * LEAST_RESERVED

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, text
 
 from messaging import sandbox
 from messaging.campaign.renderers import renderer_for
+from messaging.campaign.rendering import Letterhead
 from messaging.campaign.testing import Ending, Tried, prepare, send_tests
 from messaging.channels.smtp import SmtpPool, SmtpSettings
 from messaging.channels.whatsapp_cloud import WhatsAppCloudPool
@@ -231,7 +232,7 @@ def test_on_whatsapp_a_number_may_be_written_as_people_do(ledger: Engine, spec: 
 
     trial = prepare(ledger, spec, None, ["+44 7400 000-002", group, "+447400000002"])
 
-    renderer = renderer_for(WEB, spec, 0, "+15550000001")
+    renderer = renderer_for(WEB, spec, 0, Letterhead("+15550000001", trial.key))
     texts = [
         json.loads(renderer.render(reader.recipient).content)["text"]["body"] for reader in trial.readers
     ]

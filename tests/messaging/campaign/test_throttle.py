@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, text
@@ -11,7 +13,8 @@ from sqlalchemy import Engine, text
 from messaging.campaign.throttle import LONGEST_WAIT, Limits
 from messaging.channels.base import Receipt
 from messaging.errors import BrokenOff, NotSent
-from messaging.storage import limits, throttles
+from messaging.storage import caps, limits, throttles
+from messaging.storage.attempts import Attempt
 from messaging.storage.engine import open_engine
 from messaging.storage.limits import Limit, Portfolio, account_key, campaign_key, domain_key
 from schemas.states import Outcome
@@ -68,6 +71,25 @@ async def taken(seconds: float, *shared: Limits, group: str = OTHER) -> list[flo
 
     await asyncio.gather(*(take(one) for one in shared))
     return times
+
+
+def people(first: int, end: int) -> list[Attempt]:
+    return [Attempt(n, UUID(int=n), f"+4474000{n:05d}", 0, 0, None, None, {}) for n in range(first, end)]
+
+
+async def reached(seconds: float, limited: Limits, waiting: list[Attempt]) -> set[str]:
+    """Take all there is for a while, for these people; return for whom."""
+    found: set[str] = set()
+    left = deque(waiting)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and left:
+        place = limited.first(left)
+        if place is None or limited.take("whatsapp", left[place].address):
+            await asyncio.sleep(0.01)
+        else:
+            found.add(left[place].address)
+            del left[place]
+    return found
 
 
 def most_in_a_second(times: list[float]) -> int:
@@ -152,6 +174,26 @@ async def test_what_a_provider_allows_is_seen_while_messages_go(ledger: Engine, 
         await until(lambda: limited.closed_for() == 0.0 and limited.take(OTHER) == 0.0)
 
 
+async def test_a_lowered_cap_holds_for_what_was_reserved_before(ledger: Engine, set_limit):
+    def reserved() -> int:
+        with ledger.begin() as connection:
+            return caps.used_of_day(connection, account_key(ACCOUNT), throttles.now_of(connection))
+
+    set_limit(account_key(ACCOUNT), Limit(per_day=1_000_000))
+    async with Limits(ledger, 1, ACCOUNT) as limited:
+        await until(lambda: limited.take(OTHER) == 0.0)
+        gone = 1
+        while gone < 1000 or reserved() < gone + 100:  # the more goes between two looks, the more is reserved
+            gone += sum(limited.take(OTHER) == 0.0 for _ in range(100))
+            await asyncio.sleep(0.01)
+        set_limit(account_key(ACCOUNT), Limit(per_day=gone))
+        await until(lambda: limited.closed_for() > LONGEST_WAIT)
+        assert limited.take(OTHER) > 0.0
+        await until(lambda: reserved() == gone)
+        set_limit(account_key(ACCOUNT), Limit(per_day=2 * gone))
+        await until(lambda: limited.take(OTHER) == 0.0)
+
+
 async def test_numbers_of_a_portfolio_share_its_day_and_others_do_not(ledger: Engine):
     one, two, lone = (f"whatsapp-cloud-account/{name}" for name in ("one", "two", "lone"))
     with ledger.begin() as connection:
@@ -159,15 +201,18 @@ async def test_numbers_of_a_portfolio_share_its_day_and_others_do_not(ledger: En
             limits.set_quota(connection, account, Limit(), Portfolio("shop", 30))
         limits.set_quota(connection, lone, Limit(), Portfolio("lone", 1_000))
     async with Limits(ledger, 1, one) as first, Limits(ledger, 2, two) as second:
-        together = await taken(2.5, first, second)
+        by_first, by_second = await asyncio.gather(
+            reached(3.0, first, people(0, 20)), reached(3.0, second, people(10, 50))
+        )
     async with Limits(ledger, 3, one) as again, Limits(ledger, 4, lone) as other:
-        rest = await taken(1.0, again)
-        await until(lambda: other.take(OTHER) == 0.0)
+        rest = await reached(1.5, again, people(0, 60))
+        assert await reached(1.5, other, people(0, 60)) == {attempt.address for attempt in people(0, 60)}
 
-    assert len(together) + len(rest) == 30
+    assert rest == by_first | by_second  # and so they may be written to again
+    assert len(rest) == 30
     with ledger.begin() as connection:
         [day] = throttles.current(connection, two, 2)
-        assert (day.what, day.reason) == (two, "30 messages of portfolio shop in 24 hours")
+        assert (day.what, day.reason) == (two, "30 people of portfolio shop in 24 hours")
         assert throttles.standstill(connection, two) == day
         assert throttles.standstill(connection, lone) is None
 
@@ -204,7 +249,7 @@ async def test_a_daily_cap_rolls_over_24_hours(ledger: Engine, set_limit):
         rows(ledger, "UPDATE sent_minutes SET minute = minute - interval '23 hours' RETURNING 1")
         assert await taken(1.5, limited) == []
         rows(ledger, "UPDATE sent_minutes SET minute = minute - interval '63 minutes' RETURNING 1")
-        assert len(await taken(2.5, limited)) == 12
+        assert len(await taken(5.0, limited)) == 12
 
 
 async def test_unused_messages_of_a_cap_are_given_back_when_we_end(ledger: Engine, set_limit):
@@ -228,7 +273,7 @@ async def test_a_warm_up_grows_with_the_days_since_the_first_message(ledger: Eng
             UPDATE throttles SET began_at = began_at - interval '1 day' RETURNING 1
             """,
         )
-        assert len(await taken(2.5, limited)) == 15
+        assert len(await taken(5.0, limited)) == 15
 
 
 async def test_a_slow_down_is_seen_by_every_process(ledger: Engine, set_limit):
@@ -349,10 +394,14 @@ async def test_a_process_that_vanished_holds_up_nobody(ledger: Engine, set_limit
         await taken(1.0, one, gone)
         gone._task.cancel()  # noqa: SLF001 - as a kill would
         await taken(2.0, one)
-        times = await taken(2.0, one)
+        # 80 permits in 2 seconds; with half of them held for the one that is gone, 40 and some left over.  A
+        # busy machine may take less in one look, hence several.
+        looks = 0
+        while len(await taken(2.0, one)) <= 50 and looks < 10:
+            looks += 1
         gone._thread.shutdown()  # noqa: SLF001
 
-    assert len(times) > 50  # of 80; with half of them held for the one that is gone it would be 40
+    assert looks < 10
 
 
 async def test_a_campaigns_own_row_is_not_taken_for_its_accounts(ledger: Engine, campaign):

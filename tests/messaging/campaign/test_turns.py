@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from messaging.campaign.shares import REFUSED_SECONDS
 from messaging.campaign.turns import LONGEST_HOLD, Turns
 from messaging.storage.attempts import Attempt
 from schemas.states import AttemptState
@@ -34,12 +35,27 @@ class Allowing:
         self.pauses: dict[str, float] = {}
         self.closed = 0.0
         self.asked = 0
+        self.counted: set[str] | None = None  # of a portfolio: whom its day has room for
+        self.left_out: set[str] = set()
 
-    def take(self, group: str) -> float:
+    def first(self, waiting) -> int | None:
+        allowed = (n for n, one in enumerate(waiting) if self.counted is None or one.address in self.counted)
+        return next(allowed, None)
+
+    @property
+    def refuses(self) -> bool:
+        return bool(self.left_out)
+
+    def refused(self, address: str) -> bool:
+        return address in self.left_out
+
+    def take(self, group: str, address: str) -> float:
+        if self.counted is not None and address not in self.counted:
+            return 0.05
         self.asked += 1
         return self.waits.get(group, 0.0)
 
-    def give_back(self, group: str) -> None:
+    def give_back(self, group: str, address: str) -> None:  # noqa: ARG002 - of the real ones
         self.waits.pop(group, None)
 
     def closed_for(self) -> float:
@@ -122,3 +138,26 @@ async def test_one_given_back_has_the_next_turn(limits: Allowing):
     one.turns.give_back(attempt, group)
 
     assert await addresses_of(one.turns) == ["a@x.org", "b@x.org"]
+
+
+async def test_whom_a_day_has_room_for_goes_past_whom_it_has_none_for(limits: Allowing):
+    limits.counted, limits.left_out = {"+4402", "+4404"}, {"+4401", "+4403"}
+    one = turns(limits, "+4401", "+4402", "+4403", "+4404")
+
+    assert await addresses_of(one.turns) == ["+4402", "+4404"]
+    assert [(a.attempt_id, a.state, a.wait) for a in one.recorded] == [
+        (1, AttemptState.QUEUED, REFUSED_SECONDS),
+        (3, AttemptState.QUEUED, REFUSED_SECONDS),
+    ]
+
+
+async def test_whoever_is_still_asked_for_is_waited_for(limits: Allowing):
+    limits.counted = set()
+    one = turns(limits, "+4401")
+    waiting = asyncio.create_task(one.turns.next())
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    limits.counted.add("+4401")
+
+    assert (await waiting)[0].address == "+4401"
+    assert one.recorded == []

@@ -11,15 +11,18 @@ from hypothesis import strategies as st
 from jinja2 import ChainableUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
-from messaging.campaign.rendering import Recipient, RenderError
+from messaging.campaign.rendering import Letterhead, Recipient, RenderError
 from messaging.campaign.templates import check_fields, compile_templates
 from messaging.campaign.whatsapp_rendering import WhatsAppRenderer
 from messaging.errors import InputError
 from messaging.fields import field_name
+from messaging.tokens import LinkKey, Purpose, sign
 from schemas.campaign import CampaignSpec
 
 TOKEN = UUID("0190a3c4-5b6d-7e8f-9012-3456789abcde")
 URL = "https://shop.example.org"
+KEY = LinkKey(1, b"k" * 32)
+LINK = f"{URL}/u/{sign(KEY, Purpose.UNSUBSCRIBE, TOKEN.bytes)}"
 CLOUD, WEB = "whatsapp-cloud-account/main", "whatsapp-web-account/main"
 NUMBER = "+447400000001"
 
@@ -30,7 +33,7 @@ def spec(**changes: object) -> CampaignSpec:
 
 
 def renderer(account: str = CLOUD, **changes: object) -> WhatsAppRenderer:
-    return WhatsAppRenderer(spec(account=account, **changes), account, "+15550000001", URL)
+    return WhatsAppRenderer(spec(account=account, **changes), account, Letterhead("+15550000001", KEY), URL)
 
 
 def with_template(**parts: object) -> WhatsAppRenderer:
@@ -283,7 +286,7 @@ def test_a_campaign_of_a_template_alone_needs_no_text():
 def test_a_text_with_a_link_asks_for_its_preview():
     with_link = message(renderer(text="See {{ unsubscribe_url }}"))
 
-    assert with_link["text"] == {"body": f"See {URL}/u/{TOKEN}", "preview_url": True}
+    assert with_link["text"] == {"body": f"See {LINK}", "preview_url": True}
     assert message(renderer(text="See example.org, https:// is safer"))["text"].keys() == {"body"}
 
 
@@ -309,7 +312,7 @@ def test_a_message_is_the_same_for_every_try_and_has_no_message_id():
 
     assert first == second
     assert first.message_id == ""
-    assert made.envelope_sender == "+15550000001"
+    assert first.envelope_sender == "+15550000001"
 
 
 SOURCES = {
@@ -353,7 +356,7 @@ def plainly(attributes: Mapping[str, str], name: str | None) -> dict[str, str]:
     """Render every source with Jinja2 as it comes."""
     given = {column: value for column, value in attributes.items() if value.strip()}
     values: dict[str, object] = {field_name(column): value for column, value in given.items()}
-    values |= {"contact": given, "unsubscribe_url": f"{URL}/u/{TOKEN}"}
+    values |= {"contact": given, "unsubscribe_url": LINK}
     if name and name.strip():
         values["name"] = name
     environment = SandboxedEnvironment(undefined=ChainableUndefined)

@@ -16,9 +16,11 @@ from messaging.channels.whatsapp_cloud import WhatsAppCloudPool
 from messaging.channels.whatsapp_cloud_webhooks import (
     Inbound,
     Status,
+    Stop,
     confirm,
     read_inbound,
     read_statuses,
+    read_stops,
     verify_signature,
 )
 from tests.fakes.whatsapp_cloud import APP_SECRET, HOST, CloudApi
@@ -148,7 +150,37 @@ def test_who_wrote_to_us_is_read():
         {"from": "447400123458", "timestamp": "soon"},
     ]
 
-    assert read_inbound(posted({"messages": messages})) == [Inbound("1065", "+447400123456", AT)]
+    assert read_inbound(posted({"messages": messages})) == [
+        Inbound("1065", "+447400123456", AT, "wamid.in", "Hi")
+    ]
+
+
+def test_what_somebody_wrote_is_read_also_when_it_stands_on_a_button():
+    """Meta: Button messages webhook."""
+    common = {"from": "447400123456", "id": "wamid.in", "timestamp": str(int(AT.timestamp()))}
+    button = {"type": "button", "button": {"payload": "7", "text": "Stop promotions"}}
+    image = {"type": "image", "image": {"id": "1"}, "text": {"body": "not this"}}
+    odd = {"type": "text", "text": "not an object"}
+
+    found = read_inbound(posted({"messages": [common | button, common | image, common | odd]}))
+
+    assert [each.text for each in found] == ["Stop promotions", "", ""]
+
+
+def wish(**more):
+    usual = {"wa_id": "447400123456", "category": "marketing_messages", "value": "stop"}
+    return usual | {"timestamp": int(AT.timestamp()), "detail": "User requested to stop"} | more
+
+
+def test_who_stops_marketing_in_whatsapps_settings_is_read():
+    wishes = [
+        wish(), wish(value="resume"), wish(category="other"), wish(wa_id="x"), wish(timestamp=None), 7,
+    ]  # fmt: skip
+
+    assert read_stops(posted({"user_preferences": wishes}, field="user_preferences")) == [
+        Stop("1065", "+447400123456", AT)
+    ]
+    assert read_stops(posted({"user_preferences": wishes})) == []
 
 
 def test_other_reports_are_passed_over():
@@ -184,6 +216,7 @@ def test_no_request_breaks_the_reader(found):
     ):
         assert isinstance(read_statuses(payload), list)
         assert isinstance(read_inbound(payload), list)
+        assert isinstance(read_stops(payload), list)
 
 
 async def test_what_was_sent_is_reported_back_to_its_attempt():

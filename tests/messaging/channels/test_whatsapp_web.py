@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from messaging.channels.base import Message, Receipt
-from messaging.channels.whatsapp_web import WhatsAppWebPool
+from messaging.channels.whatsapp_web import WhatsAppWebPool, groups
+from messaging.channels.whatsapp_web_session import Group
 from messaging.errors import AccountError, NotSent, Unknown
 from messaging.storage import whatsapp_receipts
 from schemas.states import AccountState, EventKind, Outcome
@@ -112,6 +113,22 @@ async def test_a_group_is_written_to_without_a_check(server: WhatsAppWeb, pool):
 
     assert server.sent == {receipt.provider_message_id: Sent(GROUP, "Hello all", PLAIN)}
     assert server.checks == []
+
+
+async def test_the_groups_of_an_account_are_listed_by_name(server: WhatsAppWeb, ledger: Engine):
+    assert await groups(settings_of(server, "shop"), lambda: ledger) == []
+    older = "447400123456-1400000000@g.us"
+    server.groups = {GROUP: ["447400123456", "447400654321"], older: []}
+
+    found = await groups(settings_of(server, "shop"), lambda: ledger)
+
+    assert found == [Group(GROUP, "Neighbours", 3), Group(older, "Neighbours", 1)]
+
+
+async def test_groups_that_whatsapp_does_not_tell_are_not_none(server: WhatsAppWeb, ledger: Engine):
+    server.groups_error = 500
+    with pytest.raises(NotSent, match="which groups"):
+        await groups(settings_of(server, "shop"), lambda: ledger)
 
 
 async def test_a_group_that_does_not_exist_leads_to_nobody(pool):

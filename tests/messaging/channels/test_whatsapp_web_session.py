@@ -156,6 +156,21 @@ async def test_an_unlinked_account_has_to_be_paired_again(server: WhatsAppWeb, s
         await anew.ready()
 
 
+async def test_a_struck_device_is_known_no_more_and_its_account_is_paired_with_a_new_one(
+    database_url: str, server: WhatsAppWeb
+):
+    await link(server, "shop")
+    with owned(database_url, "shop") as kept:
+        struck, _ = kept.device()
+        assert struck
+        kept.strike(struck)
+        assert kept.device() == (None, True)
+
+    await link(server, "shop")
+    with owned(database_url, "shop") as kept:
+        assert kept.device()[0] not in {None, struck}
+
+
 @pytest.mark.parametrize(
     ("refusal", "state", "sentence"),
     [

@@ -54,7 +54,7 @@ def test_an_account_in_use_tells_its_limits_and_what_it_sent(ledger: Engine):
     assert found["limits"] == "200/s, 60,000 in 24 hours (the provider allows 14/s and 50,000 a day)"
     assert found["last 24 h"] == "1,200 of 50,000"
     assert found["last seen"].endswith(" UTC")
-    allowed = "no limit (the provider allows 80/s and 2,000 a day in portfolio Shop)"
+    allowed = "no limit (the provider allows 80/s and 2,000 people a day in portfolio Shop)"
     assert row(ledger, SHOP)["limits"] == allowed
 
 

@@ -99,7 +99,7 @@ def work(engine: Engine, chosen: list[int] | None = None) -> batches.Work:
 
 
 def test_work_names_the_batches_that_can_be_sent_now(two_batches: Engine):
-    assert work(two_batches) == batches.Work(due=[1, 2], progress=(20, 0), wait=0.0)
+    assert work(two_batches) == batches.Work(epochs={1: 0, 2: 0}, unfinished=2, progress=(20, 0), wait=0.0)
     assert work(two_batches, [2]).progress == (10, 0)
 
     assert claimed(two_batches, 1)
@@ -130,11 +130,14 @@ async def test_a_round_finds_everything_by_index_on_a_table_nobody_has_analysed(
     nothing = ", ".join("'{}'" for _ in range(14))
     plan = f"EXPLAIN (COSTS OFF) EXECUTE round (1, 'us', 1, 'email', {nothing})"
     change(two_batches, "INSERT INTO contacts (email_key, email) SELECT n, n FROM generate_series(1, 5000) n")
+    # Autovacuum may have come by in a test before, and emptying a table leaves what it noted of its columns.
+    change(two_batches, "DELETE FROM pg_statistic WHERE starelid = 'attempts'::regclass")
+    change(two_batches, "SELECT pg_clear_relation_stats(current_schema(), 'attempts')")
     connection = Prepared.open(two_batches, {"round": attempts.ROUND, "plan": plan})
     result = await connection.ask("plan", [])
     connection.close()
     lines = [result.get_value(row, 0).decode() for row in range(result.ntuples)]
 
     assert not [line for line in lines if "Seq Scan" in line or "Hash" in line or "Merge" in line]
-    assert sum("using attempts_pkey on attempts" in line for line in lines) == 3
+    assert sum("using attempts_pkey on attempts" in line for line in lines) == 3, lines
     assert not [line for line in lines if "attempts_batch_id_id_idx" in line]

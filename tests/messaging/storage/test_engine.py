@@ -1,6 +1,9 @@
 """The ledger's database: found, or refused in a sentence."""
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,21 @@ def test_a_database_that_is_not_there_is_said_without_the_password():
 
 def test_the_same_folder_gives_the_same_server(home: Path, database_url: str):
     assert embedded.start(home) == database_url
+
+
+def test_a_list_of_users_that_was_cut_short_in_writing_keeps_nobody_out(home: Path, database_url: str):
+    users = home / "postgres" / ".handle_pids.json"
+    users.write_text(f"[]{os.getpid()}]")
+    code = (
+        "import pathlib, sys; from messaging.storage import embedded; "
+        "print(embedded.start(pathlib.Path(sys.argv[1])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=False, timeout=120
+    )
+
+    assert done.stdout.strip() == database_url, done.stderr
+    assert os.getpid() in json.loads(users.read_text())  # else the server would end with the other process
 
 
 def test_an_error_of_the_engine_shows_no_parameters(migrated: Engine):

@@ -93,6 +93,20 @@ def test_a_pause_for_a_while_ends_and_one_for_a_person_does_not(connection: Conn
     assert (found.state, found.reason) == (AccountState.PAUSED, "the login was refused: 535")
 
 
+def test_a_ban_for_a_while_ends_whether_or_not_a_worker_is_heard(connection: Connection):
+    ban = {"reason": "too many people", "paused_until": datetime.now(UTC) + timedelta(minutes=5)}
+    for note in (senders.beat, senders.end):
+        note(connection, said(AccountState.BANNED, **ban))
+        later(connection, senders.VALID_SECONDS + 1)
+        found = status(connection)
+        assert (found.state, found.reason) == (AccountState.BANNED, "too many people")
+        assert found.paused_until is not None
+        later(connection, 301.0)
+        found = status(connection)
+        assert (found.state, found.reason, found.paused_until) == (AccountState.DISCONNECTED, None, None)
+        senders.forget(connection, ACCOUNT)
+
+
 def test_who_ends_leaves_one_row_and_the_account_is_disconnected(connection: Connection):
     for owner in ("one", "two", "three"):
         senders.beat(connection, said(AccountState.CONNECTED, owner))
