@@ -21,8 +21,13 @@ $(READY): requirements.txt pyproject.toml
 demo: $(READY) ## Run a whole campaign on this machine: sandbox server, database, report
 	$(BIN)/outflow demo
 
+# Most tests wait for a server, hence more processes than cores; a file's tests share what they start. Those of
+# deployments keep a core busy each, with a Prefect server, its workers and their runs.
 test: $(READY) ## Run every test
-	$(BIN)/pytest
+	@status=0; \
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --ignore tests/deployments || status=$$?; \
+	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/deployments || status=$$?; \
+	exit $$status
 
 check: $(READY) ## Format, lint, types, imports, spelling, unused code
 	$(BIN)/ruff format --check .
