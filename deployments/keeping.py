@@ -52,7 +52,11 @@ class Kept:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop it; one that does not listen is killed."""
+        """Stop the process."""
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Stop it for good; one that does not listen is killed, and so it is when nobody waits any longer."""
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
@@ -64,6 +68,9 @@ class Kept:
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
+            except asyncio.CancelledError:
+                self._process.kill()
+                raise
 
     async def given_up(self) -> None:
         """Wait until it has died too often.

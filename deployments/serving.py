@@ -134,6 +134,7 @@ async def workers(
             yield kept
         finally:
             await asyncio.to_thread(_stop_runs, ours, {worker.pid for worker in kept})
+            await asyncio.gather(*(worker.stop() for worker in kept))
 
 
 @asynccontextmanager

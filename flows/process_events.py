@@ -4,7 +4,7 @@ from prefect import flow
 
 from schemas.feedback import EventsRequest, FeedbackReport
 from tasks.queues import find_queues, read_queues
-from tasks.stopping import stopping_gracefully
+from tasks.stopping import stopping_gracefully, then_gone
 
 _ALL = EventsRequest()
 
@@ -16,5 +16,5 @@ async def process_events(request: EventsRequest = _ALL) -> list[FeedbackReport]:
     A run ends when the queues are empty, or after its limits; the next one does the rest. A queue that cannot
     be read fails the run, after the others.
     """
-    with stopping_gracefully():
+    with stopping_gracefully(), then_gone():
         return await read_queues(await find_queues(request), request)

@@ -10,7 +10,7 @@ from tasks.attending import attending
 from tasks.reporting import progress
 from tasks.sending import at_once, due_batches, has_work, legs_of, open_run, send_batch_runs
 from tasks.sharing import shared
-from tasks.stopping import stopping_gracefully
+from tasks.stopping import stopping_gracefully, then_gone
 
 
 def _run_name() -> str:
@@ -39,8 +39,9 @@ async def send_batches(request: SendRequest) -> None:
 
 async def _send(request: SendRequest) -> None:
     chosen = list(request.batches) if request.batches else None
-    legs = await legs_of(request.campaign_id)
-    await at_once(_send_over(request.campaign_id, leg, chosen) for leg in legs)
+    with then_gone():
+        legs = await legs_of(request.campaign_id)
+        await at_once(_send_over(request.campaign_id, leg, chosen) for leg in legs)
 
 
 async def _send_over(campaign_id: int, leg: int, chosen: list[int] | None) -> None:

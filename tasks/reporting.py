@@ -27,6 +27,7 @@ from messaging.storage.engine import engine
 from schemas.report import CampaignReport
 from tasks.accounts import list_accounts
 from tasks.guarding import in_thread
+from tasks.stopping import last_words
 
 _log = logging.getLogger("messaging.progress")  # the tree that Prefect forwards to the run's page
 
@@ -56,7 +57,8 @@ async def progress(campaign_id: int) -> AsyncIterator[None]:
         watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watch
-        await update()
+        async with last_words():
+            await update()
 
 
 async def _watch(update: Callable[[], Awaitable[None]]) -> None:

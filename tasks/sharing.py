@@ -22,6 +22,7 @@ from messaging.storage.engine import engine
 from schemas.campaign import SendRequest
 from tasks.flow_runs import WITHDRAWN
 from tasks.guarding import in_thread
+from tasks.stopping import last_words
 
 _log = logging.getLogger("messaging.sharing")  # the tree that Prefect forwards to the run's page
 
@@ -40,7 +41,8 @@ async def shared(request: SendRequest) -> AsyncIterator[None]:
         yield
     finally:
         if is_shared:
-            await _withdraw(request.campaign_id)
+            async with last_words():
+                await _withdraw(request.campaign_id)
 
 
 async def _share(campaign_id: int) -> bool:

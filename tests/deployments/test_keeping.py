@@ -34,3 +34,15 @@ async def test_what_dies_all_the_time_is_given_up():
                 await clock.given_up()
 
     assert said == ["the clock has died (exit code 0), so it is started again"] * 4
+
+
+async def test_what_does_not_listen_is_killed_when_nobody_waits_any_longer():
+    async with Kept("server", ["http.server", "0", "--bind", "127.0.0.1"], {}, print) as server:
+        deaf = psutil.Process(server.pid)
+        deaf.suspend()
+        stopping = asyncio.create_task(server.stop())
+        await asyncio.sleep(0.1)
+        stopping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
+        await until(lambda: not deaf.is_running() or deaf.status() == psutil.STATUS_ZOMBIE, PATIENCE)

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -94,6 +95,28 @@ async def test_a_workers_flow_run_told_to_stop(ledger: Engine, sink: Sink, prefe
     ended = await finished(prefect, run)
     assert not ended.state.is_completed()
     assert stands(ledger)[0] == "running"  # nobody has decided anything: `sweep` goes on with it
+
+
+async def test_a_workers_flow_run_whose_prefect_does_not_answer(
+    ledger: Engine, sink: Sink, installation: SimpleNamespace, prefect: PrefectClient, launch
+):
+    crowd(ledger, RECIPIENTS)
+    run = await launch("400/s")
+    while sink.received() < RECIPIENTS // 4:  # noqa: ASYNC110 - another process counts
+        await asyncio.sleep(0.01)
+    sender = sending_process(ledger)
+    [prefect_server] = [one for one in installation.process.children() if "server" in one.cmdline()]
+    prefect_server.suspend()
+    try:
+        sender.terminate()
+        gone, _ = await asyncio.to_thread(psutil.wait_procs, [sender], GRACE)
+    finally:
+        prefect_server.resume()
+
+    assert gone
+    check_everyone_was_heard(ledger, sink)
+    ended = await finished(prefect, run)
+    assert not ended.state.is_completed()
 
 
 async def test_a_whole_installation_told_to_stop(
