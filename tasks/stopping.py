@@ -54,7 +54,7 @@ def stopping_gracefully() -> Iterator[None]:
 
 @contextmanager
 def then_gone() -> Iterator[None]:
-    """Have a flow run's process, told to stop, be gone some seconds after the block, whatever else it waits for.
+    """Have a flow run's process, told to stop, be gone some seconds after the block, whatever it waits for.
 
     The block holds what must not be cut off. After it Prefect tells its server how the run ended, again and
     again if that does not answer (seen: a process that was still there after 100 seconds). A run that ends
