@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,6 +33,8 @@ from tasks.stopping import last_words
 _log = logging.getLogger("messaging.progress")  # the tree that Prefect forwards to the run's page
 
 PROGRESS_SECONDS = 5.0
+_LEAST_REST = 20  # times what the last look took: to count a million attempts takes a second or two
+_MOST_REST_SECONDS = 60.0
 MOST_ROWS = 1000  # a larger table is no longer read by anyone, and Prefect drops its event
 
 
@@ -62,9 +65,12 @@ async def progress(campaign_id: int) -> AsyncIterator[None]:
 
 
 async def _watch(update: Callable[[], Awaitable[None]]) -> None:
+    took = 0.0
     while True:
-        await asyncio.sleep(PROGRESS_SECONDS)
+        await asyncio.sleep(min(max(PROGRESS_SECONDS, _LEAST_REST * took), _MOST_REST_SECONDS))
+        began = time.monotonic()
         await update()
+        took = time.monotonic() - began
 
 
 async def _update(what: str, showing: Awaitable[None]) -> None:

@@ -44,7 +44,7 @@ from messaging.storage.attempts import Answer, Attempt, Mark
 from messaging.storage.batches import Lease
 from messaging.storage.failing import database_errors, through_outage
 from messaging.storage.link_keys import newest_key
-from messaging.storage.totals import by_batch
+from messaging.storage.totals import of_batch
 from schemas.accounts import channel_of
 from schemas.report import BatchReport, Totals
 from schemas.states import AttemptState, Channel
@@ -257,7 +257,7 @@ def _record_refusals(
 
 def _totals(run: CampaignRun, number: int) -> Totals:
     with run.engine.begin() as connection:
-        return by_batch(connection, run.campaign_id, number)[0].totals
+        return of_batch(connection, run.campaign_id, number)
 
 
 @dataclass(slots=True)

@@ -77,8 +77,18 @@ def totals_of(connection: Connection, campaign_id: int, numbers: list[int] | Non
     return Totals(**{row.state: row.n for row in rows})
 
 
-def by_batch(connection: Connection, campaign_id: int, number: int | None = None) -> list[BatchTotals]:
-    """Count the attempts of each batch, or of one, by state, with the time their sending took."""
+def of_batch(connection: Connection, campaign_id: int, number: int) -> Totals:
+    """Count the attempts of one batch by state: reads these only, however large the campaign is."""
+    statement = text("""
+        SELECT state, count(*) AS n FROM attempts
+        WHERE batch_id = (SELECT id FROM batches WHERE campaign_id = :id AND number = :number) GROUP BY state
+    """)
+    rows = connection.execute(statement, {"id": campaign_id, "number": number})
+    return Totals(**{row.state: row.n for row in rows})
+
+
+def by_batch(connection: Connection, campaign_id: int) -> list[BatchTotals]:
+    """Count the attempts of each batch by state, with the time their sending took."""
     statement = text("""
         SELECT b.number,
             -- All recipients of a batch may have fallen back to another account.
@@ -89,10 +99,9 @@ def by_batch(connection: Connection, campaign_id: int, number: int | None = None
                 min(coalesce(dispatched_at, answered_at)) AS first, max(answered_at) AS last
             FROM attempts WHERE campaign_id = :id GROUP BY batch_id, state
         ) a ON a.batch_id = b.id
-        WHERE b.campaign_id = :id AND (CAST(:number AS int) IS NULL OR b.number = :number)
-        GROUP BY b.number ORDER BY b.number
+        WHERE b.campaign_id = :id GROUP BY b.number ORDER BY b.number
     """)
-    rows = connection.execute(statement, {"id": campaign_id, "number": number})
+    rows = connection.execute(statement, {"id": campaign_id})
     return [BatchTotals(number=row.number, totals=Totals(**row.totals), seconds=row.seconds) for row in rows]
 
 

@@ -6,6 +6,7 @@ import itertools
 import pytest
 from prefect import State
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, StateType
 from sqlalchemy import Engine, text
 
@@ -31,14 +32,18 @@ def numbered(ledger: Engine) -> None:
 
 
 async def crashed_by_its_worker(client: PrefectClient, run: FlowRun) -> FlowRun:
-    """Wait until the worker has said so, be it before the others who do: said later, it ends a retry."""
-    await finished(client, run)
-    for _ in range(120):
-        said = await client.read_flow_run_states(run.id)
-        if any("infrastructure exited" in (state.message or "") for state in said):
-            break
-        await asyncio.sleep(0.5)
-    return await client.read_flow_run(run.id)
+    """Wait until the worker has said so too, which it logs, heeded or not: said later, it ends a retry."""
+    crashed = await finished(client, run)
+    assert crashed.state is not None
+    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+    for _ in range(100):
+        logs = await client.read_logs(of_run)
+        if any(
+            log.name == "prefect.flow_runs.worker" and log.timestamp > crashed.state.timestamp for log in logs
+        ):
+            return await client.read_flow_run(run.id)
+        await asyncio.sleep(0.2)
+    pytest.fail("the worker says nothing of a run that crashed")
 
 
 async def retried(client: PrefectClient, run: FlowRun) -> FlowRun:
