@@ -13,6 +13,9 @@ _SERVER = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
     # In memory, a slot held while the server is killed is lost for ever.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    # `sweep` deletes its own runs and those of `dispatch` after a day; what else ran stays for 90.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P3D",  # seven tenths of its database are events
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # a first start migrates its database
 }
 

@@ -3,12 +3,23 @@
 No task runs: it is looked for every half minute, and nearly always there is nothing.
 """
 
+import contextlib
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from messaging.campaign import recovering
@@ -22,6 +33,10 @@ from tasks.starting import start_run
 _log = logging.getLogger("messaging.sweeping")  # the tree that Prefect forwards to the run's page
 
 _SAID: Final = "Its process vanished; what it was sending goes on by itself."
+
+_EVERY_MINUTE: Final = ("dispatch", "sweep")
+_QUIET_RUNS_STAY: Final = timedelta(days=1)
+_FORGOTTEN_AT_ONCE: Final = 50  # a sweep makes one and a half in its time
 
 PATIENCE: Final = timedelta(minutes=2)
 """For a run that is about to start: once it has, it is at its campaign within seconds."""
@@ -100,3 +115,24 @@ async def rematch() -> None:
     found = await in_thread(lambda: recovering.rematch(engine()))
     if found.recorded:
         _log.info("%d events have found their attempts", found.recorded)
+
+
+async def forget_quiet_runs() -> None:
+    """Delete runs of the flows of every minute that went well more than a day ago.
+
+    They would be most of what Prefect's database holds: 2,880 of them are made each day. The others stay as
+    long as its own retention says.
+    """
+    with guarded():
+        async with get_client() as client:
+            quiet = await client.read_flow_runs(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=list(_EVERY_MINUTE))),
+                flow_run_filter=FlowRunFilter(
+                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])),
+                    end_time=FlowRunFilterEndTime(before_=datetime.now(UTC) - _QUIET_RUNS_STAY),
+                ),
+                limit=_FORGOTTEN_AT_ONCE,
+            )
+            for run in quiet:
+                with contextlib.suppress(ObjectNotFound):  # another sweep was quicker
+                    await client.delete_flow_run(run.id)

@@ -40,7 +40,9 @@ async def test_what_does_not_listen_is_killed_when_nobody_waits_any_longer():
     async with Kept("server", ["http.server", "0", "--bind", "127.0.0.1"], {}, print) as server:
         deaf = psutil.Process(server.pid)
         deaf.suspend()
-        await until(lambda: deaf.status() == psutil.STATUS_STOPPED, PATIENCE)  # a later signal may overtake it
+        await until(
+            lambda: deaf.status() == psutil.STATUS_STOPPED, PATIENCE
+        )  # a later signal may overtake it
         stopping = asyncio.create_task(server.stop())
         await asyncio.sleep(0.1)
         stopping.cancel()

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Cancelled, Cancelling, Crashed, Running
 from sqlalchemy import Engine, text
 
+from flows.dispatch import dispatch
 from flows.launch_campaign import launch_campaign
 from flows.send_batches import send_batches
 from flows.start_campaign import start_campaign
@@ -22,6 +24,7 @@ from messaging.storage import campaign_runs, campaigns
 from messaging.storage.campaigns import Campaign
 from schemas.campaign import CampaignSpec, RetryRequest, SendRequest
 from schemas.states import CampaignState
+from tasks import sweeping
 from tests.waiting import until
 
 # Prefect leaves sockets and streams of its clients open.
@@ -239,3 +242,27 @@ async def test_a_run_that_was_being_cancelled_when_its_process_died_stays_stoppe
     assert (await client.read_flow_run(run.id)).state.is_crashed()
     assert campaign().state is CampaignState.PAUSED
     assert await started_for(client, deployed, stranded) == []
+
+
+async def test_quiet_runs_are_forgotten_after_a_day_and_others_are_not(client: PrefectClient, monkeypatch):
+    made = {
+        "quiet": await client.create_flow_run(sweep),
+        "quiet too": await client.create_flow_run(dispatch),
+        "crashed": await client.create_flow_run(sweep),
+        "of people": await client.create_flow_run(launch_campaign),
+    }
+    for name, run in made.items():
+        kind = StateType.CRASHED if name == "crashed" else StateType.COMPLETED
+        await client.set_flow_run_state(run.id, State(type=kind), force=True)
+
+    async def left() -> set[str]:
+        chosen = FlowRunFilter(id=FlowRunFilterId(any_=[run.id for run in made.values()]))
+        known = {run.id for run in await client.read_flow_runs(flow_run_filter=chosen)}
+        return {name for name, run in made.items() if run.id in known}
+
+    await sweep()
+    assert await left() == set(made)
+
+    monkeypatch.setattr(sweeping, "_QUIET_RUNS_STAY", timedelta(0))  # the server dates states itself
+    await sweep()
+    assert await left() == {"crashed", "of people"}
