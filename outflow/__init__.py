@@ -24,6 +24,7 @@ from outflow import (
     contacts,
     controls,
     events,
+    exports,
     gmail,
     hooks,
     machine,
@@ -64,6 +65,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {  # in the order of --help
     "report": campaigns.report_command,
     "bounces": bounces.bounces,
     "events": events.events,
+    "export": exports.export,
     "doctor": machine.doctor,
 }
 for _name, _command in _COMMANDS.items():

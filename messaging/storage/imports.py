@@ -1,7 +1,6 @@
 """Imports: what each file brought, and the rows that were refused."""
 
 import csv
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString, cast
@@ -10,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, func, inse
 
 from messaging.errors import InputError
 from messaging.private_file import open_private
+from messaging.spreadsheets import harmless
 from messaging.storage.tables import audiences, imports, refused_rows
 from schemas.contacts import ImportReport
 from schemas.reasons import REFUSED_COLUMNS
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 EXTRA_CELLS = ""  # the key of a refused row's cells beyond the header; no column is named so
 
-# What a spreadsheet takes for a formula, phone numbers such as +49 151 234567 apart.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_PHONE = re.compile(r"\+[\d\s().\-/]+")
 _ROWS_AT_ONCE = 1_000
 
 # Columns of `imports` that a report has under the same name.
@@ -160,10 +157,10 @@ def write_refused(engine: Engine, import_id: int, path: Path) -> int:
             # The BOM is for Excel, which else guesses.
             with open_private(path, "utf-8-sig") as file:
                 writer = csv.writer(file)
-                writer.writerow([*REFUSED_COLUMNS, *map(_harmless, header)])
+                writer.writerow([*REFUSED_COLUMNS, *map(harmless, header)])
                 count = 0
                 for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(refused):
-                    writer.writerow([row.row_number, row.reason, *map(_harmless, _cells(row.cells, header))])
+                    writer.writerow([row.row_number, row.reason, *map(harmless, _cells(row.cells, header))])
                     count += 1
         except OSError as error:
             raise InputError(f"{path} cannot be written ({error.strerror}): name another place") from None
@@ -172,8 +169,3 @@ def write_refused(engine: Engine, import_id: int, path: Path) -> int:
 
 def _cells(cells: Mapping[str, Any], header: Sequence[str]) -> list[str]:
     return [*(cells[column] for column in header), *cells.get(EXTRA_CELLS, [])]
-
-
-def _harmless(cell: str) -> str:
-    """Put a quote before what a spreadsheet would run."""
-    return f"'{cell}" if cell.startswith(_FORMULA) and not _PHONE.fullmatch(cell) else cell
