@@ -2,9 +2,9 @@
 
     python benchmarks/exports.py --attempts 1000000 --rounds 3
 
-A campaign is planned, and every attempt is given an answer as a mail server's. Then each format is written by a
-process of its own, in turns; seconds are those of the writing, memory is the most that the process had, with
-Python, SQLAlchemy and Polars.
+A campaign is planned, and every attempt is given an answer as a mail server's. Then each format is written by
+a process of its own, in turns; seconds are those of the writing, memory is the most that the process had,
+with Python, SQLAlchemy and Polars.
 """
 
 import argparse

@@ -115,9 +115,10 @@ def _show(status: "ScheduleStatus") -> None:
     from schemas.times import zone_named
 
     reason = f" ({status.reason})" if status.reason else ""
-    console.show(f"{status.schedule}: {status.rule} ({status.time_zone}), {status.state}{reason}")
-    zone = zone_named(status.time_zone)
+    rule = f"{status.rule} ({status.time_zone}), " if status.rule else ""
+    console.show(f"{status.schedule}: {rule}{status.state}{reason}")
     if status.next:
+        zone = zone_named(status.time_zone)
         shown = ", ".join(f"{moment.astimezone(zone):%F %H:%M}" for moment in status.next)
         console.show(f"  next: {shown}")
     if status.editions:

@@ -132,7 +132,7 @@ class ScheduleStatus(Schema):
     schedule: str
     state: ScheduleState
     reason: str = Field(default="", description="Why it is paused, or ended.")
-    rule: str
+    rule: str = Field(description="Empty, when this version cannot read it.")
     time_zone: str
     next: list[datetime] = Field(description="The next times, at most three.")
     editions: int = Field(description="Campaigns made of it so far, skipped ones included.")

@@ -13,7 +13,7 @@ from messaging.campaign.recurrence import times_after
 from messaging.errors import InputError
 from messaging.storage import alerts, campaigns, decisions, editions, schedules
 from messaging.storage.campaigns import CampaignFile, Edition
-from messaging.storage.schedules import Schedule
+from messaging.storage.schedules import Schedule, Unreadable
 from schemas.schedule import ScheduleSpec
 from schemas.states import AlertKind, CampaignState, EventKind, ScheduleState
 
@@ -48,9 +48,20 @@ def make_editions(engine: Engine) -> Made:
     while True:
         with engine.begin() as connection:
             schedule = schedules.due(connection)
+            if isinstance(schedule, Unreadable):
+                problem = unreadable(schedule)
+                schedules.set_aside(connection, schedule, problem)
+                alerts.alert(connection, AlertKind.PAUSED, f"schedule '{schedule.name}' is paused: {problem}")
+                continue
             if schedule is None or schedule.next_at is None:
                 return made
             _make(connection, schedule, schedule.next_at, made)
+
+
+def unreadable(schedule: Unreadable) -> str:
+    """Say what is wrong with a schedule that another version has kept, and what to do."""
+    again = f"remove it (outflow schedule remove {schedule.name!r}) and add it again"
+    return f"this version of Outflow cannot read it (its {schedule.field!r}): {again}"
 
 
 def _make(connection: Connection, schedule: Schedule, first: datetime, made: Made) -> None:

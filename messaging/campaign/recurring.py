@@ -7,11 +7,12 @@ from itertools import islice
 from sqlalchemy import Connection, Engine
 
 from messaging.campaign.controlling import one_line
+from messaging.campaign.editions import unreadable
 from messaging.campaign.planning import check_campaign
 from messaging.campaign.recurrence import check_rule, times_after
 from messaging.errors import InputError
 from messaging.storage import editions, schedules
-from messaging.storage.schedules import Schedule
+from messaging.storage.schedules import Schedule, Unreadable
 from schemas.schedule import ScheduleSpec, ScheduleStatus
 from schemas.states import ScheduleState
 
@@ -84,16 +85,17 @@ def remove(engine: Engine, name: str) -> ScheduleStatus:
         InputError: There is no such schedule.
     """
     with engine.begin() as connection:
-        schedule = _locked(connection, name)
-        status = _status(connection, schedule, "is removed", changed=True)
+        schedule = _found(connection, name)
+        status = _standing(connection, schedule)
         schedules.remove(connection, schedule)
-    return status.model_copy(update={"next": [], "said": f"schedule {name!r} is removed; its editions stay"})
+    said = f"schedule {name!r} is removed; its editions stay"
+    return status.model_copy(update={"next": [], "changed": True, "said": said})
 
 
 def everything(engine: Engine) -> list[ScheduleStatus]:
     """Return how each schedule stands, by name."""
     with engine.begin() as connection:
-        return [_status(connection, schedule) for schedule in schedules.everything(connection)]
+        return [_standing(connection, schedule) for schedule in schedules.everything(connection)]
 
 
 def _check_edition(engine: Engine, spec: ScheduleSpec, next_at: datetime) -> None:
@@ -109,12 +111,35 @@ def _changed(known: Schedule, spec: ScheduleSpec, next_at: datetime) -> Schedule
     return replace(known, spec=spec, next_at=next_at, state=state)
 
 
-def _locked(connection: Connection, name: str) -> Schedule:
+def _found(connection: Connection, name: str) -> Schedule | Unreadable:
     found = schedules.lock(connection, name)
     if found is None:
-        known = ", ".join(one.spec.name for one in schedules.everything(connection)) or "none yet"
+        known = ", ".join(schedules.names(connection)) or "none yet"
         raise InputError(f"there is no schedule {name!r} (schedules: {known})")
     return found
+
+
+def _locked(connection: Connection, name: str) -> Schedule:
+    found = _found(connection, name)
+    if isinstance(found, Unreadable):
+        raise InputError(f"schedule {name!r}: {unreadable(found)}")
+    return found
+
+
+def _standing(connection: Connection, schedule: Schedule | Unreadable) -> ScheduleStatus:
+    if isinstance(schedule, Schedule):
+        return _status(connection, schedule)
+    many, last = editions.count(connection, schedule.id)
+    return ScheduleStatus(
+        schedule=schedule.name,
+        state=ScheduleState.PAUSED,  # it makes no editions, whether that was found out or not
+        reason=unreadable(schedule),
+        rule="",
+        time_zone="",
+        next=[],
+        editions=many,
+        last_edition=last,
+    )
 
 
 def _status(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -27,15 +28,29 @@ class Schedule:
 
 
 _COLUMNS = [
-    *(schedules.c[name] for name in ("id", "spec", "state", "state_reason", "next_at")),
+    *(schedules.c[name] for name in ("id", "name", "spec", "state", "state_reason", "next_at")),
     func.clock_timestamp().label("now"),
 ]
 
 
-def _schedule(row: Row[Any]) -> Schedule:
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row that another version of Outflow has kept, and that this one cannot read."""
+
+    id: int
+    name: str
+    field: str
+    """The first of the definition's that does not fit."""
+
+
+def _schedule(row: Row[Any]) -> Schedule | Unreadable:
+    try:
+        spec = ScheduleSpec.model_validate(row.spec)
+    except ValidationError as error:
+        return Unreadable(row.id, row.name, ".".join(map(str, error.errors()[0]["loc"])))
     return Schedule(
         id=row.id,
-        spec=ScheduleSpec.model_validate(row.spec),
+        spec=spec,
         state=ScheduleState(row.state),
         state_reason=row.state_reason,
         next_at=row.next_at,
@@ -50,19 +65,19 @@ def add(connection: Connection, spec: ScheduleSpec, next_at: datetime) -> bool:
     return connection.execute(added.returning(schedules.c.id)).one_or_none() is not None
 
 
-def lock(connection: Connection, name: str) -> Schedule | None:
+def lock(connection: Connection, name: str) -> Schedule | Unreadable | None:
     """Hold off everyone else who would change the schedule of that name, and return it as it is now."""
     found = select(*_COLUMNS).where(schedules.c.name == name).with_for_update()
     row = connection.execute(found).one_or_none()
     return _schedule(row) if row is not None else None
 
 
-def everything(connection: Connection) -> list[Schedule]:
+def everything(connection: Connection) -> list[Schedule | Unreadable]:
     """Return all schedules, by name."""
     return [_schedule(row) for row in connection.execute(select(*_COLUMNS).order_by(schedules.c.name))]
 
 
-def due(connection: Connection) -> Schedule | None:
+def due(connection: Connection) -> Schedule | Unreadable | None:
     """Return a schedule whose time has come, locked; those that another process is at are passed over."""
     found = (
         select(*_COLUMNS)
@@ -86,6 +101,17 @@ def save(connection: Connection, schedule: Schedule) -> None:
     connection.execute(update(schedules).where(schedules.c.id == schedule.id).values(**values))
 
 
-def remove(connection: Connection, schedule: Schedule) -> None:
+def names(connection: Connection) -> list[str]:
+    """Return the names of all schedules, in order."""
+    return list(connection.execute(select(schedules.c.name).order_by(schedules.c.name)).scalars())
+
+
+def set_aside(connection: Connection, unreadable: Unreadable, reason: str) -> None:
+    """Pause a schedule that cannot be read, as it is."""
+    values = {"state": ScheduleState.PAUSED, "state_reason": reason}
+    connection.execute(update(schedules).where(schedules.c.id == unreadable.id).values(**values))
+
+
+def remove(connection: Connection, schedule: Schedule | Unreadable) -> None:
     """Delete a schedule; the editions made of it stay."""
     connection.execute(delete(schedules).where(schedules.c.id == schedule.id))

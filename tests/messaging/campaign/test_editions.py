@@ -333,6 +333,38 @@ def test_removed_it_is_forgotten_and_its_editions_stay(ledger: Engine, audience,
         recurring.remove(ledger, "news")
 
 
+def test_one_that_another_version_has_kept_is_set_aside_and_the_others_go_on(
+    ledger: Engine, audience, every: Every
+):
+    audience("ada@example.org")
+    recurring.add(ledger, every(name="of tomorrow"))
+    recurring.add(ledger, every())
+    with ledger.begin() as connection:
+        connection.execute(
+            text("UPDATE schedules SET spec = spec || '{\"moon\": \"full\"}' WHERE name = 'of tomorrow'")
+        )
+    problem = (
+        "this version of Outflow cannot read it (its 'moon'): remove it (outflow schedule remove "
+        "'of tomorrow') and add it again"
+    )
+    assert [status.reason for status in recurring.everything(ledger)] == ["", problem]
+    passes(ledger, 1)
+
+    assert len(make_editions(ledger).editions) == 1
+    assert alerts(ledger) == [f"paused: schedule 'of tomorrow' is paused: {problem}"]
+    assert make_editions(ledger).editions == []
+    for change in (
+        lambda: recurring.resume(ledger, "of tomorrow"),
+        lambda: recurring.add(ledger, every(name="of tomorrow")),
+    ):
+        with pytest.raises(
+            InputError, match="schedule 'of tomorrow': this version of Outflow cannot read it"
+        ):
+            change()
+    assert recurring.remove(ledger, "of tomorrow").changed
+    assert [status.schedule for status in recurring.everything(ledger)] == ["news"]
+
+
 def test_a_schedule_of_a_campaign_that_cannot_be_sent_is_refused(ledger: Engine, audience, every: Every):
     with pytest.raises(InputError, match="customers"):
         recurring.add(ledger, every())
