@@ -82,16 +82,18 @@ async def _is_cancelled(campaign_id: int, flow_run_id: UUID | None) -> bool:
 async def _end_runs_of(lost: Lost) -> bool:
     """Call the runs of a process that is gone Crashed; they would seem to run for ever.
 
+    A run that a person has run again is another process's now, or about to be, and is let be.
+
     Returns whether they were to send some batches of the campaign only.
     """
-    if lost.flow_run_id is None:
+    if lost.flow_run_id is None or lost.is_run_again:
         return False
     await _is_cancelled(lost.campaign_id, lost.flow_run_id)
     with guarded():
         runs = await Lineage(lost.flow_run_id).read()
         async with get_client() as client:
             for run in runs:
-                if run.state is not None and not run.state.is_final() and not run.state.is_scheduled():
+                if run.state is not None and (run.state.is_running() or run.state.is_cancelling()):
                     await client.set_flow_run_state(run.id, Crashed(message=_SAID), force=True)
     requests = [run.parameters.get("request") for run in runs]
     return any(isinstance(request, dict) and request.get("batches") for request in requests)

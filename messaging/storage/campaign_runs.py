@@ -29,6 +29,8 @@ class Lost:
     campaign_id: int
     owner: str
     flow_run_id: UUID | None
+    is_run_again: bool
+    """Whether another process has begun with the same flow run since, as a person has run it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +95,12 @@ _LOST = f"""
 
 def lost(connection: Connection) -> list[Lost]:
     """Return the processes that are gone without a word."""
-    rows = connection.execute(
-        text(f"SELECT r.id, r.campaign_id, r.owner, r.flow_run_id FROM campaign_runs r WHERE {_LOST}")  # noqa: S608 - constants
-    )
-    return [Lost(*row) for row in rows]
+    statement = text(f"""
+        SELECT r.id, r.campaign_id, r.owner, r.flow_run_id,
+            EXISTS (SELECT FROM campaign_runs n WHERE n.flow_run_id = r.flow_run_id AND n.id > r.id)
+        FROM campaign_runs r WHERE {_LOST}
+    """)  # noqa: S608 - constants
+    return [Lost(*row) for row in connection.execute(statement)]
 
 
 def vanish(connection: Connection, run_id: int) -> bool:

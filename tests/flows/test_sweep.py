@@ -9,7 +9,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.states import Cancelled, Cancelling, Crashed, Running
+from prefect.states import Cancelled, Cancelling, Crashed, Pending, Running
 from sqlalchemy import Engine, text
 
 from flows.dispatch import dispatch
@@ -212,6 +212,30 @@ async def test_the_run_of_a_process_that_vanished_has_crashed_and_another_goes_o
     with ledger.begin() as connection:
         kinds = connection.execute(text("SELECT kind FROM alerts")).scalars().all()
     assert kinds == ["crashed"]
+
+
+async def test_a_run_that_a_person_has_run_again_is_not_called_crashed(
+    client, deployed: UUID, stranded: int, ledger: Engine
+):
+    run = await of_a_process_that_died(client, Running())
+    vanished(ledger, stranded, run)
+    with ledger.begin() as connection:
+        campaign_runs.begin(connection, stranded, "elsewhere:2", run.id)
+
+    await sweep()
+
+    assert (await client.read_flow_run(run.id)).state.is_running()
+    assert await started_for(client, deployed, stranded) == []
+
+
+async def test_nor_is_one_that_is_about_to_run_again(client, deployed: UUID, stranded: int, ledger: Engine):
+    run = await of_a_process_that_died(client, Running())
+    vanished(ledger, stranded, run)
+    await client.set_flow_run_state(run.id, Pending(), force=True)
+
+    await sweep()
+
+    assert (await client.read_flow_run(run.id)).state.is_pending()
 
 
 async def test_after_a_choice_of_batches_was_killed_the_rest_waits_for_a_person(
