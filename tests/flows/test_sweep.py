@@ -228,7 +228,8 @@ async def test_a_run_that_a_person_has_run_again_is_not_called_crashed(
     assert await started_for(client, deployed, stranded) == []
 
 
-async def test_nor_is_one_that_is_about_to_run_again(client, deployed: UUID, stranded: int, ledger: Engine):
+@pytest.mark.usefixtures("deployed")
+async def test_nor_is_one_that_is_about_to_run_again(client, stranded: int, ledger: Engine):
     run = await of_a_process_that_died(client, Running())
     vanished(ledger, stranded, run)
     await client.set_flow_run_state(run.id, Pending(), force=True)
