@@ -21,7 +21,7 @@ from messaging.campaign.finding import campaign_named
 from messaging.errors import InputError, MessagingError
 from schemas.campaign import CampaignSpec, RetryRequest, StartRequest
 from schemas.schedule import ScheduleSpec
-from schemas.states import CampaignState
+from schemas.states import CampaignState, ScheduleState
 from tasks.starting import START, start_run
 
 # Prefect leaves sockets and streams of its clients open.
@@ -145,7 +145,7 @@ async def test_a_run_that_a_person_cancelled_before_it_began_pauses_the_campaign
 
 
 @pytest.mark.usefixtures("deployed")
-async def test_a_schedule_that_cannot_be_read_holds_no_campaign_up(
+async def test_a_schedule_that_cannot_be_read_is_set_aside_and_holds_no_campaign_up(
     ledger: Engine, audience, later: CampaignSpec, server, account, client: PrefectClient
 ):
     audience(*READERS)
@@ -157,9 +157,10 @@ async def test_a_schedule_that_cannot_be_read_holds_no_campaign_up(
             text("INSERT INTO schedules (name, spec, next_at) VALUES ('news', '{\"speed\": 9}', now())")
         )
 
-    with pytest.raises(MessagingError, match="unexpected ValidationError"):
-        await dispatch()
+    assert (await dispatch()).started == [later.name]
     assert len(await runs_for(client, kept(ledger))) == 1
+    with ledger.begin() as connection:
+        assert connection.execute(text("SELECT state FROM schedules")).scalar_one() == ScheduleState.PAUSED
 
 
 @pytest.mark.usefixtures("deployed")
