@@ -12,7 +12,9 @@ from schemas.export import ExportKind
 
 
 def export(
-    what: Annotated[ExportKind, typer.Argument(help="A row for each of these.")],
+    what: Annotated[
+        ExportKind, typer.Argument(metavar="WHAT", help="contacts, attempts, failed, bounces or events.")
+    ],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="As in failed.csv or attempts.parquet.")],
     *,
     campaign: Annotated[str, typer.Option(help="Of this campaign only.")] = "",

@@ -36,7 +36,7 @@ _SAID: Final = "Its process vanished; what it was sending goes on by itself."
 
 _EVERY_MINUTE: Final = ("dispatch", "sweep")
 _QUIET_RUNS_STAY: Final = timedelta(days=1)
-_FORGOTTEN_AT_ONCE: Final = 50  # a sweep makes one and a half in its time
+_FORGOTTEN_AT_ONCE: Final = 50  # two more come of age each minute
 
 PATIENCE: Final = timedelta(minutes=2)
 """For a run that is about to start: once it has, it is at its campaign within seconds."""
